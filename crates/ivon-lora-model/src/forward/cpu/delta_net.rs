@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 
 use super::low_rank::{Low, ProjectionGradient};
-use super::pass::LayerPass;
+use super::pass::{LayerPass, MixerGradient};
 use crate::kernel::{
     self, Buffer, Convolution, DeltaRule, DeltaRuleGradients, DeltaRuleScratch, Shared, View,
     delta_rule, delta_rule_backward,
@@ -210,16 +210,19 @@ impl LayerPass<'_> {
         }
     }
 
-    /// dx `[N, H]` from dy and x; writes the gradients of the adapter to `gradient`. No dx if
-    /// nothing below `wants_dx`.
+    /// The gradient of x `[N, H]`, if it is wanted.
     pub fn delta_net_backward(
         &self,
         net: &DeltaNet,
         tape: DeltaNetTape,
-        (dy, x): (&[f32], &[f32]),
-        gradient: &mut [f32],
-        wants_dx: bool,
+        given: MixerGradient<'_>,
     ) -> Option<Buffer> {
+        let MixerGradient {
+            d_out,
+            input,
+            gradient,
+            wants_dx,
+        } = given;
         let DeltaNetTape {
             qkv,
             mut z,
@@ -234,7 +237,7 @@ impl LayerPass<'_> {
         let mut d_gated = self.take(gated.len());
         let through = [ProjectionGradient::new(
             Projection::DeltaOut,
-            dy,
+            d_out,
             low_out.as_ref(),
         )];
         self.project_backward(&through, &gated, Some(&mut d_gated), gradient);
@@ -244,7 +247,7 @@ impl LayerPass<'_> {
         let epsilon = self.pass.config.rms_norm_eps as f32;
         kernel::gated_norm_backward(&d_gated, [&mut o, &mut z], weight, epsilon);
         let [d_qkv, d_b, d_a] = self.inputs_gradient(net, &qkv, [&b, &a], (&o, &states));
-        let mut dx = wants_dx.then(|| self.take(x.len()));
+        let mut dx = wants_dx.then(|| self.take(input.len()));
         let gradients = [&d_qkv, &z, &d_b, &d_a];
         let through: Vec<_> = INPUTS
             .into_iter()
@@ -252,7 +255,7 @@ impl LayerPass<'_> {
             .zip(&low)
             .map(|((projection, d), low)| ProjectionGradient::new(projection, d, low.as_ref()))
             .collect();
-        self.project_backward(&through, x, dx.as_deref_mut(), gradient);
+        self.project_backward(&through, input, dx.as_deref_mut(), gradient);
         dx
     }
 

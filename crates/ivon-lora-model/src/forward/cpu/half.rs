@@ -42,19 +42,17 @@ pub struct HalfTape<T> {
 
 impl LayerPass<'_> {
     /// y of x `[N, H]`. `part` gets its input, and the rows that its output is to be added to, if
-    /// nothing happens to the output before. If the part's output has rows at the requested tokens
-    /// only, it `picks` them.
+    /// nothing happens to the output before.
     pub fn half<T>(
         &self,
         x: Buffer,
         norms: HalfNorms,
-        picks: bool,
         part: impl FnOnce(&[f32], Option<&[f32]>) -> (Buffer, T),
     ) -> (Buffer, HalfTape<T>) {
         let before = self.weights.vector(norms.before);
         let normed = (!before.is_empty()).then(|| self.norm(&x, before));
         let input = normed.as_ref().map_or(&*x, |(normed, _)| normed);
-        let picked = picks.then(|| self.pick(&x));
+        let picked = self.picks(norms).then(|| self.pick(&x));
         let residual = picked.as_deref().unwrap_or(&x);
         let after = self.weights.vector(norms.after);
         let is_direct = after.is_empty() && self.kind.residual_multiplier == 1.0;
@@ -71,6 +69,12 @@ impl LayerPass<'_> {
             part: tape,
         };
         (y, tape)
+    }
+
+    /// Whether the part's output has rows at the requested tokens only: that of the last layer's
+    /// mixer.
+    fn picks(&self, norms: HalfNorms) -> bool {
+        self.last && norms.before == LayerVector::MixerIn
     }
 
     /// residual + m · norm?(out), and what its gradient needs.
@@ -92,14 +96,13 @@ impl LayerPass<'_> {
         (y, kept)
     }
 
-    /// dx of dy, if anything below `wants_dx`. `part` gets its tape, the gradient of its output and
-    /// its input, and returns the gradient of the latter if it is wanted.
+    /// dx of dy, if it is wanted. `part` gets its tape, the gradient of its output and its input, and
+    /// returns the gradient of the latter if that is wanted.
     pub fn half_backward<T>(
         &self,
         dy: Buffer,
         tape: HalfTape<T>,
         norms: HalfNorms,
-        picks: bool,
         part: impl FnOnce(T, &[f32], &[f32]) -> Option<Buffer>,
     ) -> Option<Buffer> {
         let HalfTape {
@@ -116,7 +119,7 @@ impl LayerPass<'_> {
         let input = normed.as_deref().unwrap_or(&x);
         let d_input = part(part_tape, d_out.as_deref().unwrap_or(&dy), input)?;
         // The residual connection: x is also added to y.
-        let mut dx = match picks {
+        let mut dx = match self.picks(norms) {
             true => {
                 let mut dx = self.pass.pool.zeros(x.len());
                 self.put(&dy, &mut dx);

@@ -3,7 +3,7 @@
 use super::delta_net::DeltaNetTape;
 use super::half::{HalfNorms, HalfTape};
 use super::mlp::MlpTape;
-use super::pass::LayerPass;
+use super::pass::{LayerPass, MixerGradient};
 use super::per_layer_input::PerLayerTape;
 use super::self_attention::AttentionTape;
 use super::short_convolution::ConvolutionTape;
@@ -27,9 +27,9 @@ impl LayerPass<'_> {
     /// y of x `[N, H]`; `[S, H]` at the requested tokens for the last layer.
     pub fn forward(&self, x: Buffer) -> (Buffer, Tape) {
         let mixer = |input: &[f32], onto: Option<&[f32]>| self.mix(input, onto);
-        let (middle, mixer) = self.half(x, HalfNorms::MIXER, self.last, mixer);
+        let (middle, mixer) = self.half(x, HalfNorms::MIXER, mixer);
         let mlp = |input: &[f32], onto: Option<&[f32]>| self.mlp(input, onto);
-        let (y, mlp) = self.half(middle, HalfNorms::MLP, false, mlp);
+        let (y, mlp) = self.half(middle, HalfNorms::MLP, mlp);
         let (mut y, input) = match self.kind.per_layer_input {
             Some(width) => {
                 let (y, tape) = self.add_per_layer_input(y, width);
@@ -78,32 +78,29 @@ impl LayerPass<'_> {
         let mlp = |tape, d_out: &[f32], input: &[f32]| {
             Some(self.mlp_backward(tape, d_out, input, gradient))
         };
-        let d_middle = self.half_backward(dy, tape.mlp, HalfNorms::MLP, false, mlp)?;
+        let d_middle = self.half_backward(dy, tape.mlp, HalfNorms::MLP, mlp)?;
         let mixer = |tape, d_out: &[f32], input: &[f32]| {
-            self.mix_backward(tape, d_out, input, gradient, wants_dx)
+            let given = MixerGradient {
+                d_out,
+                input,
+                gradient,
+                wants_dx,
+            };
+            self.mix_backward(tape, given)
         };
-        self.half_backward(d_middle, tape.mixer, HalfNorms::MIXER, self.last, mixer)
+        self.half_backward(d_middle, tape.mixer, HalfNorms::MIXER, mixer)
     }
 
-    fn mix_backward(
-        &self,
-        tape: MixerTape,
-        d_out: &[f32],
-        input: &[f32],
-        gradient: &mut [f32],
-        wants_dx: bool,
-    ) -> Option<Buffer> {
+    fn mix_backward(&self, tape: MixerTape, given: MixerGradient<'_>) -> Option<Buffer> {
         match (&self.kind.mixer, tape) {
             (Mixer::Attention(attention), MixerTape::Attention(tape)) => {
-                let given = (d_out, input);
-                self.attention_backward(attention, *tape, given, gradient, wants_dx)
+                self.attention_backward(attention, *tape, given)
             }
             (Mixer::DeltaNet(net), MixerTape::DeltaNet(tape)) => {
-                self.delta_net_backward(net, *tape, (d_out, input), gradient, wants_dx)
+                self.delta_net_backward(net, *tape, given)
             }
             (Mixer::ShortConvolution(convolution), MixerTape::ShortConvolution(tape)) => {
-                let given = (d_out, input);
-                self.short_convolution_backward(convolution, tape, given, gradient, wants_dx)
+                self.short_convolution_backward(convolution, tape, given)
             }
             // A tape is the one of this layer's own forward pass.
             _ => None,

@@ -59,6 +59,18 @@ pub struct LayerPass<'a> {
     pub is_shared: bool,
 }
 
+/// What the backward pass of a mixer is given.
+pub struct MixerGradient<'a> {
+    /// The gradient of its output.
+    pub d_out: &'a [f32],
+    /// Its input.
+    pub input: &'a [f32],
+    /// The gradient of the adapter, flat, to be written.
+    pub gradient: &'a mut [f32],
+    /// Whether anything below needs the gradient of the input.
+    pub wants_dx: bool,
+}
+
 impl<'a> LayerPass<'a> {
     /// A buffer of `len` numbers with arbitrary contents.
     pub fn take(&self, len: usize) -> Buffer {

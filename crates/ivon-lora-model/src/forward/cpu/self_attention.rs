@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::attention::{AttentionValues, Heads, attend, attend_backward};
 use super::key_values::KeysAndValues;
 use super::low_rank::{Low, ProjectionGradient};
-use super::pass::LayerPass;
+use super::pass::{LayerPass, MixerGradient};
 use crate::kernel::{self, Buffer, ColumnsMut, View};
 use crate::model::{Attention, HeadNorm, KeyValues, LayerVector, Projection};
 
@@ -198,17 +198,14 @@ impl LayerPass<'_> {
         Some(gated)
     }
 
-    /// dx `[N, H]` from dy and x; writes the gradients of the adapter to `gradient`. No dx if
-    /// nothing below `wants_dx`.
+    /// The gradient of x `[N, H]`, if it is wanted.
     pub fn attention_backward(
         &self,
         attention: &Attention,
         mut tape: AttentionTape,
-        (dy, x): (&[f32], &[f32]),
-        gradient: &mut [f32],
-        wants_dx: bool,
+        given: MixerGradient<'_>,
     ) -> Option<Buffer> {
-        let [dq, dk, dv] = self.attend_backward(attention, dy, &mut tape, gradient);
+        let [dq, dk, dv] = self.attend_backward(attention, given.d_out, &mut tape, given.gradient);
         let d_key_values = match attention.key_values {
             KeyValues::OfLayer(layer) => {
                 let gradient = KeysAndValues { k: dk, v: dv };
@@ -221,13 +218,13 @@ impl LayerPass<'_> {
             KeyValues::Fused => {
                 let [dk, dv] = d_key_values?;
                 let d_qkv = self.fused_gradient(attention, [&dq, &dk, &dv]);
-                let mut dx = wants_dx.then(|| self.take(x.len()));
+                let mut dx = given.wants_dx.then(|| self.take(given.input.len()));
                 let low = tape.low[0].as_ref();
                 let through = [ProjectionGradient::new(Projection::Qkv, &d_qkv, low)];
-                self.project_backward(&through, x, dx.as_deref_mut(), gradient);
+                self.project_backward(&through, given.input, dx.as_deref_mut(), given.gradient);
                 dx
             }
-            _ => self.heads_backward((&dq, d_key_values), &tape, x, gradient, wants_dx),
+            _ => self.heads_backward((&dq, d_key_values), &tape, given),
         }
     }
 
@@ -310,10 +307,14 @@ impl LayerPass<'_> {
         &self,
         (dq, d_key_values): (&[f32], Option<[Buffer; 2]>),
         tape: &AttentionTape,
-        x: &[f32],
-        gradient: &mut [f32],
-        wants_dx: bool,
+        given: MixerGradient<'_>,
     ) -> Option<Buffer> {
+        let MixerGradient {
+            input: x,
+            gradient,
+            wants_dx,
+            ..
+        } = given;
         let mut dx = wants_dx.then(|| self.take(x.len()));
         let [low_q, low_k, low_v] = tape.low.each_ref().map(Option::as_ref);
         let q = ProjectionGradient::new(Projection::Q, dq, low_q);

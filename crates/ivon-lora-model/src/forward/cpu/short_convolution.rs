@@ -7,7 +7,7 @@
 //! The backward pass keeps B, C, v and the convolution's output, and recomputes the products.
 
 use super::low_rank::{Low, ProjectionGradient};
-use super::pass::LayerPass;
+use super::pass::{LayerPass, MixerGradient};
 use super::runs::RunConvolution;
 use crate::kernel::{self, Buffer, ColumnsMut, Convolution, View};
 use crate::model::{LayerVector, Projection, ShortConvolution};
@@ -88,16 +88,19 @@ impl LayerPass<'_> {
         if self.last { self.pick(&gated) } else { gated }
     }
 
-    /// dx `[N, H]` from dy and x; writes the gradients of the adapter to `gradient`. No dx if
-    /// nothing below `wants_dx`.
+    /// The gradient of x `[N, H]`, if it is wanted.
     pub fn short_convolution_backward(
         &self,
         convolution: &ShortConvolution,
         tape: ConvolutionTape,
-        (dy, x): (&[f32], &[f32]),
-        gradient: &mut [f32],
-        wants_dx: bool,
+        given: MixerGradient<'_>,
     ) -> Option<Buffer> {
+        let MixerGradient {
+            d_out,
+            input,
+            gradient,
+            wants_dx,
+        } = given;
         let ConvolutionTape {
             parts,
             convolved,
@@ -107,19 +110,19 @@ impl LayerPass<'_> {
         let mut d_gated = self.take(gated.len());
         let through = [ProjectionGradient::new(
             Projection::ConvolutionOut,
-            dy,
+            d_out,
             low_out.as_ref(),
         )];
         self.project_backward(&through, &gated, Some(&mut d_gated), gradient);
         let d_gated = self.of_all_tokens(d_gated);
         let d_parts = self.parts_gradient(convolution, &parts, &convolved, &d_gated);
-        let mut dx = wants_dx.then(|| self.take(x.len()));
+        let mut dx = wants_dx.then(|| self.take(input.len()));
         let through = [ProjectionGradient::new(
             Projection::ConvolutionIn,
             &d_parts,
             low_in.as_ref(),
         )];
-        self.project_backward(&through, x, dx.as_deref_mut(), gradient);
+        self.project_backward(&through, input, dx.as_deref_mut(), gradient);
         dx
     }
 
