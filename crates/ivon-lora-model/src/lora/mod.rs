@@ -43,5 +43,4 @@ pub use side::Side;
 pub(crate) use side::{BackwardRows, CpuRows, CpuSide, PlainRows, PlainSide};
 pub use store::Precision;
 pub use store::{read_matrices, write_matrices};
-pub use target::partial_targets;
 use target::{module_path, resolve_targets};

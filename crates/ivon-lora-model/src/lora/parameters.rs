@@ -11,7 +11,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::adapter::AdaptedLinear;
-use super::target::{linear_names, portable_targets};
+use super::target::{linear_names, partial_targets, portable_targets};
 use super::{Adapter, HostMatrix, LoraError, LoraPair, Scaling, Side};
 use crate::model::{DecoderConfig, LANGUAGE_MODEL, LinearPath, MODEL};
 
@@ -150,6 +150,12 @@ impl Adapter {
     pub(super) fn portable_targets(&self) -> (Vec<String>, Option<Vec<usize>>) {
         let targets: Vec<_> = self.pairs().map(|(path, _)| path).collect();
         portable_targets(&targets, &self.decoder)
+    }
+
+    /// A note on each of its targets that only some layers of the decoder have.
+    pub fn notes(&self, decoder: &DecoderConfig) -> Vec<String> {
+        let targets: Vec<_> = self.pairs().map(|(path, _)| path).collect();
+        partial_targets(&targets, decoder)
     }
 
     /// The adapter with its weights tracked for differentiation from decoder layer `first` on;

@@ -209,7 +209,7 @@ fn available(decoder: &DecoderConfig) -> String {
 
 /// A note on each target that only some of the layers have, such as "`self_attn.v_proj`: 15 of 35
 /// layers have it".
-pub fn partial_targets(targets: &[LinearPath], decoder: &DecoderConfig) -> Vec<String> {
+pub(super) fn partial_targets(targets: &[LinearPath], decoder: &DecoderConfig) -> Vec<String> {
     let mut names: Vec<&str> = Vec::new();
     for path in targets.iter().filter(|path| path.layer.is_some()) {
         if !names.contains(&path.name) {

@@ -97,6 +97,9 @@ pub fn train_on_data(
     let data = TrainingData { dataset, ..*data };
     let (base, sets, config) = load(config, &data, watch)?;
     let start = StartingPoint::new(&located, &base)?;
+    for note in start.adapter.notes(base.config()) {
+        watch(Event::Note(note));
+    }
     let resolved = start.resolved(&config, dataset);
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
