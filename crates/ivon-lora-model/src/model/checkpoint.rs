@@ -43,7 +43,7 @@ enum Source {
         path: PathBuf,
         weights: SafetensorsFolder,
     },
-    Gguf(GgufCheckpoint),
+    Gguf(Box<GgufCheckpoint>),
 }
 
 impl Checkpoint {
@@ -125,7 +125,7 @@ impl Checkpoint {
             config: gguf.config().clone(),
             display_name,
             revision: None,
-            source: Source::Gguf(gguf),
+            source: Source::Gguf(Box::new(gguf)),
             notes: Vec::new(),
         }
         .settled(None)

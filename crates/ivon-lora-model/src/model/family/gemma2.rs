@@ -167,7 +167,7 @@ pub(super) fn refuse_later_tokens(fields: &Fields) -> Result<(), ModelError> {
     let key = "use_bidirectional_attention";
     let sees_later = fields
         .get(key)
-        .filter(|value| *value != &false && *value != "vision");
+        .filter(|value| **value != false && **value != "vision");
     match sees_later {
         Some(found) => {
             let expected = "`false`: a token sees no later one";
