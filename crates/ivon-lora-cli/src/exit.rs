@@ -158,9 +158,10 @@ fn of_run(error: &RunError) -> Exit {
         RunError::Answer(error) => of_answer(error),
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),
-        RunError::Setting { .. } | RunError::NoSteps { .. } | RunError::OtherSettings { .. } => {
-            Exit::Usage
-        }
+        RunError::Setting { .. }
+        | RunError::NoSteps { .. }
+        | RunError::Magnitudes { .. }
+        | RunError::OtherSettings { .. } => Exit::Usage,
         RunError::Records(_)
         | RunError::File(_)
         | RunError::FolderHoldsRun { .. }

@@ -12,6 +12,7 @@ use ivon_lora::lora::{Adapter, Draw};
 use ivon_lora::metrics::{BINS, Predictions};
 use ivon_lora::posterior::{Posterior, only_kept};
 use ivon_lora::predict::log_probabilities;
+use ivon_lora::settings::SettingError;
 use ivon_lora::watch::{Event, Progress, Stage, Watch};
 
 /// The inputs of `prune`.
@@ -38,6 +39,11 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, St
         return Err(StudyError::NoPosterior {
             adapter: subject.adapter,
         });
+    }
+    if posterior.mean().has_magnitudes() {
+        let expected =
+            "`false`: without its magnitude a row of the base is gone, not only unadapted";
+        return Err(SettingError::new("use_dora", "`true` in the adapter", expected).into());
     }
     let order = pruning_order(posterior)?;
     let report = PruneReport {

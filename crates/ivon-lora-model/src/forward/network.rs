@@ -10,7 +10,7 @@ use super::observe::Observer;
 use super::plain::Plain;
 use crate::data::Batch;
 use crate::lora::Draw;
-use crate::model::{Decoder, DecoderConfig, FrozenMatrix};
+use crate::model::{Decoder, DecoderConfig, FrozenMatrix, LinearPath};
 
 /// A frozen decoder on a device.
 #[derive(Clone, Debug)]
@@ -68,6 +68,15 @@ impl Network {
         match &self.body {
             Body::Host(host) => host.decoder().output(),
             Body::Plain(plain) => plain.output(),
+        }
+    }
+
+    /// The lengths of the rows of the linear layer at `path`, `[out]`: the magnitudes with which
+    /// DoRA starts.
+    pub fn row_lengths(&self, path: LinearPath) -> Vec<f32> {
+        match &self.body {
+            Body::Host(host) => host.row_lengths(path),
+            Body::Plain(plain) => plain.row_lengths(path),
         }
     }
 

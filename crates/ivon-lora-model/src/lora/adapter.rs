@@ -13,13 +13,19 @@ use burn::tensor::{Device, Tensor};
 use super::{Scaling, Side};
 use crate::model::{LinearPath, Projection};
 
-/// A and B of one linear layer: y = W x + s · B A dropout(x).
+/// The end of the path of a pair's magnitudes.
+pub(super) const MAGNITUDES: &str = "lora_magnitude_vector";
+
+/// A and B of one linear layer: y = W x + s · B A dropout(x). With magnitudes m (DoRA, arXiv
+/// 2402.09353), row i of W + s · B A is scaled to the length m_i.
 #[derive(Module, Debug)]
 pub struct LoraPair {
     /// `[r, in]`.
     pub lora_A: Param<Tensor<2>>,
     /// `[out, r]`.
     pub lora_B: Param<Tensor<2>>,
+    /// m, `[out, 1]`, if rows have magnitudes of their own.
+    pub lora_magnitude_vector: Option<Param<Tensor<2>>>,
     /// An addition that changes the data between A and B, if there is one.
     pub side: Option<Side>,
 }
@@ -30,9 +36,12 @@ impl LoraPair {
         self.lora_A.lazy_shape().dims::<2>()[0]
     }
 
-    /// Its parameters in order, by the ends of their paths: A, B, those of the side.
+    /// Its parameters in order, by the ends of their paths: A, B, magnitudes, those of the
+    /// side.
     pub fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<2>>)> {
         let mut parameters = vec![("lora_A", &self.lora_A), ("lora_B", &self.lora_B)];
+        let magnitudes = self.lora_magnitude_vector.iter();
+        parameters.extend(magnitudes.map(|magnitudes| (MAGNITUDES, magnitudes)));
         parameters.extend(self.side.iter().flat_map(|side| side.form().parameters()));
         parameters
     }
@@ -40,6 +49,7 @@ impl LoraPair {
     /// The same parameters in the same order, mutable.
     fn parameters_mut(&mut self) -> Vec<&mut Param<Tensor<2>>> {
         let mut parameters = vec![&mut self.lora_A, &mut self.lora_B];
+        parameters.extend(&mut self.lora_magnitude_vector);
         let side = self.side.iter_mut();
         parameters.extend(side.flat_map(|side| side.form_mut().parameters_mut()));
         parameters

@@ -22,6 +22,8 @@ pub struct LoraConfig {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by alpha / √r instead of alpha / r.
     pub use_rslora: bool,
+    /// Give each row of W + s · B A a magnitude of its own (DoRA).
+    pub use_dora: bool,
     /// The rank of linear layers whose path matches a key; the first one in alphabetical order.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rank_pattern: BTreeMap<String, usize>,
@@ -32,13 +34,14 @@ pub struct LoraConfig {
 
 impl LoraConfig {
     /// A row for each key of the table.
-    pub const KEYS: [Key; 8] = [
+    pub const KEYS: [Key; 9] = [
         Key::new("rank", Kind::Whole, "The rank r of A and B.").with_flag("rank", "N"),
         Key::new("alpha", Kind::Number, "The adapter's output is scaled by alpha / r.").with_flag("alpha", "X"),
         Key::new("dropout", Kind::Number, "The probability that an input of A is set to zero in training, from 0 to below 1.").with_flag("dropout", "X"),
         Key::new("target_modules", Kind::TextOrTexts, "The layers that are adapted: a list of names, a regular expression, or \"all-linear\".").with_flag("target-modules", "LAYERS"),
         Key::new("layers_to_transform", Kind::Wholes, "Only these decoder layers, counted from 0; all by default.").with_example("[0, 1]"),
         Key::new("use_rslora", Kind::Switch, "Scale by alpha / √r in place of alpha / r."),
+        Key::new("use_dora", Kind::Switch, "Give each row of the adapted weight a magnitude of its own (DoRA)."),
         Key::new("rank_pattern", Kind::Numbers, "The rank of layers whose path ends with a key, which may be a regular expression; the first in alphabetical order.").with_example("{ o_proj = 4 }"),
         Key::new("alpha_pattern", Kind::Numbers, "The same for alpha.").with_example("{ o_proj = 8 }"),
     ];
@@ -54,6 +57,7 @@ impl Default for LoraConfig {
             target_modules: TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
             layers_to_transform: None,
             use_rslora: false,
+            use_dora: false,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
         }

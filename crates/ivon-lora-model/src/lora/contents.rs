@@ -5,6 +5,7 @@
 //! the vocabulary was resized.
 
 use super::LoraError;
+use super::adapter::MAGNITUDES;
 use super::parameters::{PEFT_MODEL, PEFT_SUFFIX, path_of_peft_name};
 use super::store::Matrices;
 use std::path::Path;
@@ -104,6 +105,11 @@ fn adapted_module(path: &str) -> Option<&str> {
 pub fn is_factor(name: &str) -> bool {
     path_of_peft_name(name)
         .is_some_and(|path| path.ends_with(".lora_A") || path.ends_with(".lora_B"))
+}
+
+/// Whether this is the name of the magnitudes of a linear layer of the decoder.
+pub fn is_magnitudes(name: &str) -> bool {
+    path_of_peft_name(name).is_some_and(|path| path.ends_with(MAGNITUDES))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 
 use super::adapter::AdaptedLinear;
 use super::{Adapter, HostMatrix, LoraConfig, LoraError, LoraPair, resolve_targets};
-use crate::model::DecoderConfig;
+use crate::model::{DecoderConfig, LinearPath};
 use crate::random::{Purpose, stream, uniform};
 
 impl Adapter {
@@ -14,6 +14,8 @@ impl Adapter {
     /// A is uniform in (−1/√in, 1/√in), with standard deviation 1/√(3·in): Kaiming's rule with
     /// PEFT's a = √5; B is 0. The numbers are addressed by `seed` and the parameter's path: they do
     /// not depend on other layers or the device.
+    ///
+    /// With `use_dora`, magnitudes are still to be set: [`Self::with_magnitudes`].
     ///
     /// # Errors
     /// If the options are invalid, or match no layer that can be adapted.
@@ -36,6 +38,7 @@ impl Adapter {
             let pair = LoraPair {
                 lora_A: HostMatrix::new([rank, inputs], a).parameter(device),
                 lora_B: HostMatrix::new([out, rank], b).parameter(device),
+                lora_magnitude_vector: None,
                 side: None,
             };
             AdaptedLinear { path, pair }
@@ -45,6 +48,24 @@ impl Adapter {
             decoder: all.iter().map(|(path, _)| *path).collect(),
             scaling: config.scaling_in(decoder)?,
         })
+    }
+}
+
+impl Adapter {
+    /// With these magnitudes of rows for each linear layer, such as the lengths of the rows of W,
+    /// with which DoRA starts.
+    #[must_use]
+    pub fn with_magnitudes(
+        mut self,
+        mut magnitudes: impl FnMut(LinearPath) -> Vec<f32>,
+        device: &Device,
+    ) -> Self {
+        for linear in &mut self.linears {
+            let values = magnitudes(linear.path);
+            let matrix = HostMatrix::new([values.len(), 1], values);
+            linear.pair.lora_magnitude_vector = Some(matrix.parameter(device));
+        }
+        self
     }
 }
 

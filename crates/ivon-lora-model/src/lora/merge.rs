@@ -1,4 +1,5 @@
-//! Base and adapter → a Hugging Face folder with the weights W + s · B A, which needs no adapter.
+//! Base and adapter → a Hugging Face folder with the weights W + s · B A, which needs no adapter;
+//! with magnitudes, row i of the sum is scaled to the length m_i.
 //!
 //! Sums are computed in f32 and rounded once, at the end. Tensors are processed in strips of rows,
 //! so the memory does not grow with the model.
@@ -98,7 +99,7 @@ pub struct MergeSummary {
     pub bytes: u64,
     /// Number of weight files.
     pub files: usize,
-    /// The largest |s · B A| of any entry.
+    /// The largest change of any weight.
     pub largest_change: f32,
 }
 
@@ -166,15 +167,16 @@ fn write_json(path: &Path, value: &Value) -> Result<(), LoraError> {
     Ok(files::write_bytes(path, text.as_bytes())?)
 }
 
-/// A, B and s of an adapted weight.
+/// A, B, s and the magnitudes of an adapted weight.
 struct Delta {
     a: HostMatrix,
     b: HostMatrix,
     scaling: f32,
+    magnitudes: Option<HostMatrix>,
 }
 
 impl Delta {
-    /// Adds one row of s · B A to `out`; returns the largest change of an element.
+    /// Adds one row of s · B A to `out`, and scales it to its magnitude; returns the largest change of an element.
     fn add_row(&self, row: usize, out: &mut [f32]) -> f32 {
         let [rank, columns] = self.a.shape;
         let mut change = vec![0.0; columns];
@@ -186,9 +188,20 @@ impl Delta {
                 .for_each(|(sum, a)| *sum += factor * a);
         }
         let mut largest = 0f32;
-        for (weight, change) in out.iter_mut().zip(change) {
-            *weight += self.scaling * change;
-            largest = largest.max((self.scaling * change).abs());
+        let Some(magnitudes) = &self.magnitudes else {
+            for (weight, change) in out.iter_mut().zip(change) {
+                *weight += self.scaling * change;
+                largest = largest.max((self.scaling * change).abs());
+            }
+            return largest;
+        };
+        let sum = |(weight, change): (&f32, &f32)| weight + self.scaling * change;
+        let sums: Vec<f32> = out.iter().zip(&change).map(sum).collect();
+        let length = sums.iter().map(|sum| sum * sum).sum::<f32>().sqrt();
+        let factor = magnitudes.values[row] / length;
+        for (weight, sum) in out.iter_mut().zip(sums) {
+            largest = largest.max((factor * sum - *weight).abs());
+            *weight = factor * sum;
         }
         largest
     }
@@ -225,7 +238,17 @@ fn deltas(base: &impl MergeBase, adapter: &Adapter) -> Result<BTreeMap<String, D
             });
         }
         let scaling = adapter.scaling.of(path) as f32;
-        deltas.insert(name, Delta { a, b, scaling });
+        let magnitudes = pair.lora_magnitude_vector.as_ref();
+        let magnitudes = magnitudes
+            .map(|magnitudes| HostMatrix::read(&name, magnitudes.val()))
+            .transpose()?;
+        let delta = Delta {
+            a,
+            b,
+            scaling,
+            magnitudes,
+        };
+        deltas.insert(name, delta);
     }
     Ok(deltas)
 }

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::adapter::AdaptedLinear;
+use super::adapter::{AdaptedLinear, MAGNITUDES};
 use super::target::{linear_names, partial_targets, portable_targets};
 use super::{Adapter, HostMatrix, LoraError, LoraPair, Scaling, Side};
 use crate::model::{DecoderConfig, LANGUAGE_MODEL, LinearPath, MODEL};
@@ -28,12 +28,21 @@ pub fn peft_name(path: &str) -> String {
 
 /// The name of a parameter of the decoder at `module` in its model.
 pub(super) fn peft_name_in(module: &str, path: &str) -> String {
-    format!("{PEFT_MODEL}{module}.{path}{PEFT_SUFFIX}")
+    let suffix = match path.ends_with(MAGNITUDES) {
+        true => "",
+        false => PEFT_SUFFIX,
+    };
+    format!("{PEFT_MODEL}{module}.{path}{suffix}")
 }
 
 /// The path of a parameter with this name, wherever the model has its decoder.
 pub(super) fn path_of_peft_name(name: &str) -> Option<&str> {
-    let inner = name.strip_prefix(PEFT_MODEL)?.strip_suffix(PEFT_SUFFIX)?;
+    let inner = name.strip_prefix(PEFT_MODEL)?;
+    let inner = match inner.strip_suffix(PEFT_SUFFIX) {
+        Some(path) => path,
+        None if inner.ends_with(MAGNITUDES) => inner,
+        None => return None,
+    };
     let mut paths = MODULES
         .iter()
         .filter_map(|module| inner.strip_prefix(module)?.strip_prefix('.'));
@@ -95,6 +104,12 @@ impl Adapter {
     /// The path of the decoder in its model.
     pub(super) fn module(&self) -> &'static str {
         self.decoder.first().map_or(MODEL, |path| path.module)
+    }
+
+    /// Whether any pair has magnitudes.
+    pub fn has_magnitudes(&self) -> bool {
+        self.pairs()
+            .any(|(_, pair)| pair.lora_magnitude_vector.is_some())
     }
 
     /// The number of trainable values.
@@ -192,7 +207,7 @@ impl Adapter {
     }
 
     /// An adapter from its parameters by path, with `scaling` as the factors of B A. Every adapted
-    /// projection has A and B, and may have all parameters of a side.
+    /// projection has A and B, and may have magnitudes and all parameters of a side.
     ///
     /// # Errors
     /// [`LoraError::UnknownTensor`] for a path that this decoder does not have,
@@ -252,10 +267,16 @@ fn read_pair(
     let rank = a.shape[0].max(1);
     a.check_shape(&names[0], [rank, inputs])?;
     b.check_shape(&names[1], [outputs, rank])?;
+    let name = format!("{path}.{MAGNITUDES}");
+    let magnitudes = take(&name);
+    if let Some(magnitudes) = &magnitudes {
+        magnitudes.check_shape(&name, [outputs, 1])?;
+    }
     let side = Side::from_matrices(path, a.shape[0], device, take)?;
     Ok(Some(LoraPair {
         lora_A: a.parameter(device),
         lora_B: b.parameter(device),
+        lora_magnitude_vector: magnitudes.map(|magnitudes| magnitudes.parameter(device)),
         side,
     }))
 }

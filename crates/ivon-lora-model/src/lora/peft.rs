@@ -14,6 +14,7 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use self::options::PeftOptions;
+use super::adapter::MAGNITUDES;
 use super::contents::OtherContents;
 use super::parameters::{PEFT_SUFFIX, path_of_peft_name, peft_name_in};
 use super::store::{Matrices, read_matrices, write_matrices};
@@ -62,6 +63,7 @@ pub fn read_peft(
     options.refuse_whole_layers(&config_path)?;
     let matrices = by_path(&path, matrices)?;
     let there = adapted_modules(&path, &matrices, decoder)?;
+    check_magnitudes(&path, &matrices, options.lora.use_dora)?;
     let config = options.config(&path, &there, decoder)?;
     let linears = decoder.linears().into_iter().map(|(path, _)| path);
     check_ranks(&matrices, &config, linears)?;
@@ -108,6 +110,10 @@ pub fn write_peft(
 ) -> Result<(), LoraError> {
     let matrices: BTreeMap<_, _> = adapter.without_sides().to_matrices()?.into_iter().collect();
     check_ranks(&matrices, config, adapter.pairs().map(|(path, _)| path))?;
+    let config = &LoraConfig {
+        use_dora: adapter.has_magnitudes(),
+        ..config.clone()
+    };
     let mut text =
         serde_json::to_string_pretty(&config_json(config, adapter.portable_targets(), base))
             .unwrap_or_default();
@@ -174,7 +180,7 @@ fn config_json(
         ("revision", json!(revision.flatten())),
         ("target_modules", json!(target_modules)),
         ("task_type", json!("CAUSAL_LM")),
-        ("use_dora", json!(false)),
+        ("use_dora", json!(config.use_dora)),
         ("use_rslora", json!(config.use_rslora)),
     ]);
     Value::Object(
@@ -199,7 +205,6 @@ fn peft_module(module: &str, factor: &str) -> String {
 /// PEFT names → parameter paths, wherever the model has its decoder.
 pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
     let reason = |name: &str| match name {
-        _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
         _ if name.ends_with(".bias") => "biases are not supported here",
         _ => "it is not named `base_model.model.model.layers.N.….lora_A.weight` or `lora_B`",
     };
@@ -230,6 +235,7 @@ fn adapted_modules(
             let module = path
                 .strip_suffix(".lora_A")
                 .or_else(|| path.strip_suffix(".lora_B"))
+                .or_else(|| path.strip_suffix(".lora_magnitude_vector"))
                 .map(|module| format!("{}.{module}", decoder.module));
             module
                 .filter(|module| known.contains(module))
@@ -246,6 +252,29 @@ fn adapted_modules(
         .collect()
 }
 
+/// With `use_dora` every pair has magnitudes, otherwise none has.
+fn check_magnitudes(file: &Path, matrices: &Matrices, use_dora: bool) -> Result<(), LoraError> {
+    let mut found = matrices.keys().filter(|path| path.ends_with(MAGNITUDES));
+    if let Some(path) = found.next().filter(|_| !use_dora) {
+        return Err(LoraError::UnknownTensor {
+            path: file.into(),
+            name: peft_name(path),
+            reason: format!("`use_dora` of its `{CONFIG_FILE}` is not true"),
+        });
+    }
+    let modules = matrices
+        .keys()
+        .filter_map(|path| path.strip_suffix("lora_A"));
+    let mut expected = modules.map(|module| format!("{module}{MAGNITUDES}"));
+    match expected.find(|path| use_dora && !matrices.contains_key(path)) {
+        Some(path) => Err(LoraError::MissingTensor {
+            path: file.into(),
+            name: peft_name(&path),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// A must have as many rows, and B as many columns, as the rank of its layer.
 fn check_ranks(
     matrices: &Matrices,
@@ -260,10 +289,10 @@ fn check_ranks(
         let [rows, columns] = matrix.shape;
         let module = path.rsplit_once('.').map_or("", |(module, _)| module);
         let rank = ranks.get(module).copied().unwrap_or(config.rank);
-        let expected = if path.ends_with("lora_A") {
-            [rank, columns]
-        } else {
-            [rows, rank]
+        let expected = match path {
+            _ if path.ends_with("lora_A") => [rank, columns],
+            _ if path.ends_with("lora_B") => [rows, rank],
+            _ => [rows, 1],
         };
         if matrix.shape != expected {
             return Err(LoraError::Shape {

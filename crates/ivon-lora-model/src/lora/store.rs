@@ -11,6 +11,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::adapter::MAGNITUDES;
+use super::parameters::PEFT_SUFFIX;
 use super::{HostMatrix, LoraError};
 use crate::files;
 use crate::guard::guard_result;
@@ -102,6 +104,12 @@ pub(super) fn header<'a>(
     bytes
 }
 
+/// Whether a matrix is stored as a vector, its only column: the magnitudes of a pair.
+fn is_column(name: &str) -> bool {
+    let path = name.strip_suffix(PEFT_SUFFIX).unwrap_or(name);
+    path.ends_with(MAGNITUDES)
+}
+
 /// Matrices by name.
 pub(crate) type Matrices = BTreeMap<String, HostMatrix>;
 /// The strings of a file's `__metadata__`.
@@ -121,9 +129,13 @@ pub fn write_matrices(
         check_finite(name, &matrix.values)?;
     }
     metadata.insert("format".into(), "pt".into());
-    let tensors = matrices
-        .iter()
-        .map(|(name, matrix)| (name.as_str(), matrix.shape.as_slice()));
+    let shape = |(name, matrix): (&String, &HostMatrix)| match is_column(name) {
+        true => matrix.shape[..1].to_vec(),
+        false => matrix.shape.to_vec(),
+    };
+    let shapes: Vec<Vec<usize>> = matrices.iter().map(shape).collect();
+    let names = matrices.keys().map(String::as_str);
+    let tensors = names.zip(shapes.iter().map(Vec::as_slice));
     let head = header(Precision::F32, tensors, &metadata);
     files::write_with(path, |file| -> io::Result<()> {
         file.write_all(&head)?;
@@ -179,12 +191,16 @@ fn read_matrix(path: &Path, name: &str, view: &TensorView<'_>) -> Result<HostMat
             found: view.shape().into(),
         });
     }
-    let &[rows, columns] = view.shape() else {
-        return Err(LoraError::UnknownTensor {
-            path: path.into(),
-            name: name.into(),
-            reason: format!("its shape is {:?}", view.shape()),
-        });
+    let [rows, columns] = match *view.shape() {
+        [rows, columns] => [rows, columns],
+        [rows] if is_column(name) => [rows, 1],
+        ref shape => {
+            return Err(LoraError::UnknownTensor {
+                path: path.into(),
+                name: name.into(),
+                reason: format!("its shape is {shape:?}"),
+            });
+        }
     };
     let values = widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type {
         name: name.into(),

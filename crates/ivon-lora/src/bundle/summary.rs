@@ -7,7 +7,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{BundleError, POSTERIOR_FILE};
-use crate::lora::{ADAPTER_FILE, HostMatrix, OtherContents, is_factor, read_matrices};
+use crate::lora::{
+    ADAPTER_FILE, HostMatrix, OtherContents, is_factor, is_magnitudes, read_matrices,
+};
 use crate::metrics::quantile;
 use crate::posterior::PosteriorKind;
 
@@ -66,11 +68,14 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
     let kind = kind_of(posterior.as_ref());
     let variance = kind.map_or_else(BTreeMap::new, |kind| kind.weight_variances(variance));
     let beside = OtherContents::of(&mean);
-    let factors: BTreeMap<String, HostMatrix> = mean
-        .into_iter()
-        .filter(|(name, _)| is_factor(name))
-        .collect();
-    let parameters = factors.values().map(|matrix| matrix.values.len()).sum();
+    let parameters = mean.iter();
+    let parameters = parameters.filter(|(name, _)| is_factor(name) || is_magnitudes(name));
+    let parameters = parameters.map(|(_, matrix)| matrix.values.len()).sum();
+    // The widths that are shown are those of A and B.
+    let factors = mean.into_iter().filter(|(name, _)| is_factor(name));
+    let factors = factors.collect();
+    let variance = variance.into_iter();
+    let variance = variance.filter(|(name, _)| !is_magnitudes(name)).collect();
     Ok(AdapterSummary {
         parameters,
         beside,

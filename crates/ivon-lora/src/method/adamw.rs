@@ -172,6 +172,10 @@ impl Settings for AdamwConfig {
         true
     }
 
+    fn trains_magnitudes(&self) -> bool {
+        true
+    }
+
     fn draws(&self) -> bool {
         false
     }

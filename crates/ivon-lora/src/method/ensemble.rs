@@ -71,6 +71,10 @@ impl Settings for EnsembleConfig {
         self.members
     }
 
+    fn trains_magnitudes(&self) -> bool {
+        true
+    }
+
     fn prediction_passes(&self, samples: usize) -> Passes {
         Passes {
             together: 1.0 + samples.min(self.members) as f64,

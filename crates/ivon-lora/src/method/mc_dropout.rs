@@ -42,6 +42,10 @@ impl Settings for McDropoutConfig {
         true
     }
 
+    fn trains_magnitudes(&self) -> bool {
+        true
+    }
+
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         let rate = setup.dropout;
         if !(rate > 0.0 && rate < 1.0) {

@@ -79,6 +79,12 @@ pub trait Settings: fmt::Debug {
         false
     }
 
+    /// Whether it treats the magnitudes of DoRA as it does any other parameter, and no part of it is
+    /// made for A and B alone.
+    fn trains_magnitudes(&self) -> bool {
+        false
+    }
+
     /// What [`finish`](Self::finish) computes over this many training examples, to within about a
     /// third; for the estimate of a run.
     fn fitting_passes(&self, _examples: usize) -> Passes {

@@ -9,7 +9,7 @@ use super::RunError;
 use crate::answer::BaseOptions;
 use crate::data::DataConfig;
 use crate::lora::LoraConfig;
-use crate::method::Method;
+use crate::method::{Method, Settings};
 use crate::model::BasePrecision;
 use crate::predict::EvaluationOptions;
 use crate::settings::{Key, Kind, SettingError};
@@ -39,6 +39,19 @@ pub struct RunConfig {
     /// Written by the run, not read: what it was made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
+}
+
+/// Refuses magnitudes (DoRA) for a method that has no place for them.
+///
+/// # Errors
+/// [`RunError::Magnitudes`].
+pub(super) fn check_magnitudes(method: &dyn Settings) -> Result<(), RunError> {
+    match method.trains_magnitudes() {
+        true => Ok(()),
+        false => Err(RunError::Magnitudes {
+            method: method.name(),
+        }),
+    }
 }
 
 impl RunConfig {
@@ -98,6 +111,9 @@ impl RunConfig {
             return Err(SettingError::new("batch_tokens", "`0`", "at least 1").into());
         }
         let method = self.optimizer.settings();
+        if self.lora.use_dora && self.model.adapter.is_none() {
+            check_magnitudes(method)?;
+        }
         match (self.train.steps, &self.model.adapter) {
             (Some(0), None) => Err(RunError::NoSteps {
                 why: "no adapter is named that is trained already".into(),

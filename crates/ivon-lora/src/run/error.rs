@@ -52,6 +52,9 @@ pub enum RunError {
     /// No steps are to be taken, but the run needs some.
     #[error("`steps` is 0 and {why}, expected at least 1")]
     NoSteps { why: String },
+    /// The method has no place for DoRA's magnitudes.
+    #[error("`{method}` does not train the magnitudes of an adapter (`use_dora`), expected {}", joined(&Method::names_where(|settings| settings.trains_magnitudes()), "or"))]
+    Magnitudes { method: &'static str },
     /// The folder holds another run.
     #[error("`{}` already holds a run", folder.display())]
     FolderHoldsRun { folder: PathBuf },
@@ -128,6 +131,7 @@ impl RunError {
                     setting("adapter")
                 ))
             }
+            Self::Magnitudes { .. } => None,
             Self::FolderHoldsRun { .. }
             | Self::FolderInUse { .. }
             | Self::OtherSettings { .. }

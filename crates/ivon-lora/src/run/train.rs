@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::advice::{advice, initial_spread};
 use super::classes::missing_classes;
+use super::config::check_magnitudes;
 use super::data::{EncodedRoles, TrainingData};
 use super::estimate::Estimate;
 use super::finish::Finish;
@@ -348,12 +349,19 @@ fn first_adapter(
 ) -> Result<(Adapter, LoraConfig), RunError> {
     let device = base.device().clone().autodiff();
     match &config.model.adapter {
-        None => Ok((
-            Adapter::new(&config.lora, base.config(), seed, &device)?,
-            config.lora.clone(),
-        )),
+        None => {
+            let adapter = Adapter::new(&config.lora, base.config(), seed, &device)?;
+            let adapter = match config.lora.use_dora {
+                true => adapter.with_magnitudes(|path| base.network.row_lengths(path), &device),
+                false => adapter,
+            };
+            Ok((adapter, config.lora.clone()))
+        }
         Some(folder) => {
             let peft = read_peft(folder, base.config(), &device)?;
+            if peft.adapter.has_magnitudes() {
+                check_magnitudes(config.optimizer.settings())?;
+            }
             // Rank and targets are those of the folder; dropout, which only training has, is that of
             // the settings.
             Ok((

@@ -70,12 +70,16 @@ impl Overview for AdapterOverview {
         };
         let base = self.base.clone().unwrap_or_else(|| "not named".into());
         let rank_stabilised = if config.use_rslora { " (rsLoRA)" } else { "" };
+        let dora = match config.use_dora {
+            true => ", rows of their own magnitude (DoRA)",
+            false => "",
+        };
         let mut lines = vec![
             ("base", base),
             (
                 "rank",
                 format!(
-                    "{}, alpha {}, scaled by {:.3}{rank_stabilised}",
+                    "{}, alpha {}, scaled by {:.3}{rank_stabilised}{dora}",
                     config.rank,
                     config.alpha,
                     config.scaling(),

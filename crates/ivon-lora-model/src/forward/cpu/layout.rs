@@ -17,6 +17,8 @@ pub struct PairPlace {
     pub a: Range<usize>,
     /// B, `[out, r]`.
     pub b: Range<usize>,
+    /// m, `[out]`, if rows have magnitudes.
+    pub magnitudes: Option<Range<usize>>,
     /// r.
     pub rank: usize,
     /// The factor s of B A.
@@ -45,14 +47,17 @@ impl PairPlace {
         });
         let mut next = || ranges.next().unwrap_or(start..start);
         let (a, b) = (next(), next());
-        let last = ranges.last().unwrap_or(b.clone());
+        let magnitudes = pair.lora_magnitude_vector.as_ref().map(|_| next());
+        let end = magnitudes.as_ref().map_or(b.end, |range| range.end);
+        let last = ranges.last().unwrap_or(end..end);
         let side = pair.side.as_ref().map(|side| SidePlace {
             side: side.form().on_cpu(),
-            range: b.end..last.end,
+            range: end..last.end,
         });
         Self {
             a,
             b,
+            magnitudes,
             rank: pair.rank(),
             scaling: scaling as f32,
             path,
@@ -62,8 +67,10 @@ impl PairPlace {
 
     /// All of the pair.
     fn range(&self) -> Range<usize> {
+        let magnitudes = self.magnitudes.as_ref();
+        let end = magnitudes.map_or(self.b.end, |range| range.end);
         let side = self.side.as_ref();
-        self.a.start..side.map_or(self.b.end, |side| side.range.end)
+        self.a.start..side.map_or(end, |side| side.range.end)
     }
 }
 

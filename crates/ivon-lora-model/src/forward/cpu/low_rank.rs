@@ -4,17 +4,22 @@
 //! ```text
 //! u = s · dy B      dB = s · dyᵀ h      dA = uᵀ drop(x)      dx += drop'(u A)
 //! ```
+//!
+//! If rows have magnitudes, dy is that of z (see `magnitude`).
 
 use std::sync::PoisonError;
 
 use rayon::prelude::*;
 
 use super::layout::{PairNumbers, PairPlace};
+use super::magnitude::{Magnitude, row_lengths};
 use super::pass::{LayerPass, Pass};
 use crate::forward::Observation;
-use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
+use crate::kernel::{
+    self, Buffer, Factor, Output, Target, Threads, View, apply, apply_transposed, product,
+};
 use crate::lora::{BackwardRows, CpuRows, CpuSide, Mask};
-use crate::model::Projection;
+use crate::model::{FrozenMatrix, Projection};
 
 /// What the forward pass of a pair keeps.
 pub struct Low {
@@ -23,6 +28,16 @@ pub struct Low {
     mask: Option<Mask>,
     /// The penalty of the side, nats.
     penalty: f64,
+    magnitude: Option<Magnitude>,
+}
+
+impl Low {
+    /// The gradient of W x, if it is not that of the output, `dy`: rows have magnitudes, and no
+    /// dropout separates W x from W drop(x).
+    pub fn scaled_gradient(&self, dy: &[f32]) -> Option<Vec<f32>> {
+        let magnitude = self.magnitude.as_ref().filter(|_| self.mask.is_none());
+        magnitude.map(|magnitude| magnitude.scaled(dy))
+    }
 }
 
 /// The inputs of a projection's backward pass.
@@ -54,6 +69,8 @@ struct PairGradient {
 struct Pair<'a> {
     pass: &'a Pass<'a>,
     place: &'a PairPlace,
+    /// W.
+    weight: &'a FrozenMatrix,
     /// Addresses masks and noise.
     path: String,
     /// The index in the batch of the token of each row; none: all in order.
@@ -80,11 +97,16 @@ impl<'a> LayerPass<'a> {
             .zip(lows.par_iter_mut())
             .with_max_len(1);
         each.for_each(|((&projection, y), low)| {
-            if let Some(bias) = &self.weights.linear(projection).bias {
+            let pair = self.pair(projection, threads);
+            let has_magnitudes = self.has_magnitudes(projection);
+            let bias = self.weights.linear(projection).bias.as_ref();
+            if let Some(bias) = bias.filter(|_| !has_magnitudes) {
                 kernel::add_bias(y, bias);
             }
-            let pair = self.pair(projection, threads);
             *low = pair.map(|pair| pair.forward(x, y));
+            if let Some(bias) = bias.filter(|_| has_magnitudes) {
+                kernel::add_bias(y, bias);
+            }
         });
         let penalty = lows.iter().flatten().map(|low| low.penalty).sum::<f64>();
         *self
@@ -154,6 +176,12 @@ impl<'a> LayerPass<'a> {
         self.pass.layout.place(self.index, projection)
     }
 
+    /// Whether the rows of a projection have magnitudes.
+    pub fn has_magnitudes(&self, projection: Projection) -> bool {
+        let place = self.place(projection);
+        place.is_some_and(|place| place.magnitudes.is_some())
+    }
+
     /// The pair of a projection, if it is adapted.
     fn pair(&self, projection: Projection, threads: Threads) -> Option<Pair<'a>> {
         let place = self.place(projection)?;
@@ -161,6 +189,7 @@ impl<'a> LayerPass<'a> {
         Some(Pair {
             pass: self.pass,
             place,
+            weight: &self.weights.linear(projection).weight,
             path: place.path.to_string(),
             tokens,
             keys: match &place.side {
@@ -245,15 +274,41 @@ impl Pair<'_> {
         let side = self.side(n);
         let given = side.map(|(side, rows)| side.forward(&rows, x, &mut h));
         let low = given.as_ref().and_then(|given| given.low.as_deref());
+        let mut magnitude = self.magnitude(dropped.as_deref(), y);
         product(
-            Target::onto(y, b.rows),
+            Target::onto(magnitude.as_mut().map_or(&mut *y, |of| &mut of.z), b.rows),
             self.place.scaling,
             Factor::Plain(View::new(low.unwrap_or(&h), n, rank)),
             Factor::Transposed(b),
             self.threads,
         );
+        if let Some(magnitude) = &magnitude {
+            magnitude.add_scaled(y);
+        }
         let penalty = given.map_or(0.0, |given| given.penalty);
-        Low { h, mask, penalty }
+        Low {
+            h,
+            mask,
+            penalty,
+            magnitude,
+        }
+    }
+
+    /// If rows have magnitudes: z without its low-rank part, W drop(x), which is taken from y = W x.
+    fn magnitude(&self, dropped: Option<&[f32]>, y: &mut [f32]) -> Option<Magnitude> {
+        let range = self.place.magnitudes.clone()?;
+        let mut z = self.pass.pool.take(y.len());
+        match dropped {
+            Some(x) => {
+                let (matrix, y) = (self.weight, &mut *z);
+                let onto = None;
+                apply(x, vec![Output { matrix, y, onto }]);
+            }
+            None => z.copy_from_slice(y),
+        }
+        y.iter_mut().zip(z.iter()).for_each(|(y, z)| *y -= z);
+        let lengths = row_lengths(self.weight, self.a(), self.b(), self.place.scaling);
+        Some(Magnitude::new(z, lengths, &self.pass.adapter[range]))
     }
 
     /// Writes the gradients of the pair's parameters to `gradient`; none if the forward pass kept
@@ -267,7 +322,12 @@ impl Pair<'_> {
     ) -> Option<PairGradient> {
         let (low, b, rank) = (through.low?, self.b(), self.place.rank);
         let n = through.dy.len() / b.rows;
-        let dy = View::new(through.dy, n, b.rows);
+        if let (Some(magnitude), Some(range)) = (&low.magnitude, &self.place.magnitudes) {
+            magnitude.gradient(through.dy, gradient.at(range));
+        }
+        let scaled = low.magnitude.as_ref();
+        let scaled = scaled.map(|magnitude| magnitude.scaled(through.dy));
+        let dy = View::new(scaled.as_deref().unwrap_or(through.dy), n, b.rows);
         let mut u = self.pass.pool.take(n * rank);
         product(
             Target::over(&mut u, rank),
@@ -299,6 +359,11 @@ impl Pair<'_> {
                 Factor::Plain(self.a()),
                 self.threads,
             );
+            if let Some(mut change) = scaled.filter(|_| low.mask.is_some()) {
+                let each = change.iter_mut().zip(through.dy);
+                each.for_each(|(scaled, dy)| *scaled -= dy);
+                apply_transposed(&[(self.weight, &change)], unmasked, true);
+            }
         }
         Some(PairGradient { u, unmasked })
     }

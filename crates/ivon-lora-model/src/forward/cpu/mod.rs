@@ -11,6 +11,7 @@ mod key_values;
 mod runs;
 mod layer_inputs;
 mod pass;
+mod magnitude;
 mod low_rank;
 mod projection;
 mod self_attention;

@@ -16,14 +16,15 @@ use super::key_values::{KeysAndValues, SharedKeyValues};
 use super::layer::Tape;
 use super::layer_inputs::LayerInputs;
 use super::layout::AdapterLayout;
+use super::magnitude::row_lengths;
 use super::pass::{LayerPass, Pass};
 use super::per_layer_input::LayerInputsTape;
 use super::runs::Runs;
 use crate::data::Batch;
 use crate::forward::{Hidden, Observer, RotaryTable};
-use crate::kernel::{self, Buffer, Pool};
+use crate::kernel::{self, Buffer, Pool, View};
 use crate::lora::{Draw, Dropout};
-use crate::model::Decoder;
+use crate::model::{Decoder, LinearPath};
 
 /// The decoder on the CPU.
 #[derive(Debug)]
@@ -95,6 +96,15 @@ impl Host {
     /// The frozen weights.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// The lengths of the rows of a linear layer, `[out]`.
+    pub fn row_lengths(&self, path: LinearPath) -> Vec<f32> {
+        let (outside, layers) = (&self.decoder.outside, &self.decoder.layers);
+        let layer = path.layer.map_or(outside, |layer| &layers[layer]);
+        let weight = &layer.linear(path.projection).weight;
+        let nothing = View::new(&[], 0, 0);
+        row_lengths(weight, nothing, nothing, 0.0)
     }
 
     /// The hidden states after the last norm at the requested tokens, and the penalty if the

@@ -3,7 +3,7 @@
 
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
-use crate::kernel::{Buffer, Output, apply, apply_transposed};
+use crate::kernel::{self, Buffer, Output, apply, apply_transposed};
 use crate::model::Projection;
 
 impl LayerPass<'_> {
@@ -18,12 +18,19 @@ impl LayerPass<'_> {
         let weights = projections.map(|projection| &self.weights.linear(projection).weight);
         let mut outputs =
             weights.map(|weight| self.take(x.len() / weight.columns() * weight.rows()));
-        let frozen = weights
-            .into_iter()
-            .zip(&mut outputs)
-            .map(|(matrix, y)| Output { matrix, y, onto });
+        // What is added to a product comes after the scaling of its rows.
+        let late = projections.map(|projection| self.has_magnitudes(projection));
+        let frozen = weights.into_iter().zip(&mut outputs).zip(late);
+        let frozen = frozen.map(|((matrix, y), is_late)| Output {
+            matrix,
+            y,
+            onto: onto.filter(|_| !is_late),
+        });
         apply(x, frozen.collect());
         let mut lows = self.add_low(projections, x, &mut outputs).into_iter();
+        for (y, _) in outputs.iter_mut().zip(late).filter(|(_, is_late)| *is_late) {
+            onto.into_iter().for_each(|onto| kernel::add(y, onto));
+        }
         outputs.map(|y| (y, lows.next().flatten()))
     }
 
@@ -39,9 +46,14 @@ impl LayerPass<'_> {
         if let Some(dx) = &mut dx {
             let weight =
                 |through: &ProjectionGradient<'_>| &self.weights.linear(through.projection).weight;
+            let scaled: Vec<Option<Vec<f32>>> = through
+                .iter()
+                .map(|through| through.low?.scaled_gradient(through.dy))
+                .collect();
             let pairs: Vec<_> = through
                 .iter()
-                .map(|through| (weight(through), through.dy))
+                .zip(&scaled)
+                .map(|(through, scaled)| (weight(through), scaled.as_deref().unwrap_or(through.dy)))
                 .collect();
             apply_transposed(&pairs, dx, false);
         }

@@ -14,8 +14,8 @@ use super::hidden::Hidden;
 use crate::data::Batch;
 use crate::lora::Draw;
 use crate::model::{
-    Decoder, DecoderConfig, DecoderLayer, FrozenMatrix, LayerVector, Linear, PerLayerInputs,
-    Projection,
+    Decoder, DecoderConfig, DecoderLayer, FrozenMatrix, LayerVector, Linear, LinearPath,
+    PerLayerInputs, Projection,
 };
 
 /// The decoder's weights as tensors on a device.
@@ -98,6 +98,18 @@ impl Plain {
     /// The decoder's shape.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// The lengths of the rows of a linear layer, `[out]`; empty if there is none.
+    pub fn row_lengths(&self, path: LinearPath) -> Vec<f32> {
+        let layer = path
+            .layer
+            .map_or(&self.outside, |layer| &self.layers[layer]);
+        let Some((weight, _)) = &layer.linears[path.projection as usize] else {
+            return Vec::new();
+        };
+        let squares = weight.clone().mul(weight.clone()).sum_dim(0);
+        squares.sqrt().into_data().iter::<f32>().collect()
     }
 
     /// The output table `[V, H]`.

@@ -8,7 +8,7 @@ use super::Plain;
 use crate::data::Batch;
 use crate::forward::RotaryTable;
 use crate::lora::{Draw, LoraPair, PlainRows, PlainSide, Side};
-use crate::model::Projection;
+use crate::model::{LinearPath, Projection};
 
 /// The data shared by all layers of a forward pass.
 pub struct Pass<'a> {
@@ -81,8 +81,8 @@ impl<'a> Pass<'a> {
         self.penalty.into_inner()
     }
 
-    /// W x + b + s · B A dropout(x), `[N, in]` → `[N, out]`; x itself if there is no such linear
-    /// layer.
+    /// W x + b + s · B A dropout(x), `[N, in]` → `[N, out]`, with rows scaled to their magnitudes if
+    /// the pair has them; x itself if there is no such linear layer.
     pub fn project(&self, layer: Option<usize>, projection: Projection, x: Tensor<2>) -> Tensor<2> {
         let weights = match layer {
             Some(layer) => &self.plain.layers[layer],
@@ -97,21 +97,41 @@ impl<'a> Pass<'a> {
         }
         match self.draw.adapter.pair(layer, projection) {
             None => y,
-            Some(pair) => y + self.low_rank(layer, projection, pair, x),
+            Some(pair) => {
+                let path = self.plain.config.linear_path(layer, projection);
+                let x = self.dropped(&path.to_string(), x);
+                let low = self.low_rank(path, pair, x.clone());
+                match self.row_factors(path, pair, weight) {
+                    None => y + low,
+                    Some(factors) => {
+                        let base = x.matmul(weight.clone());
+                        y - base.clone() + (base + low) * factors
+                    }
+                }
+            }
         }
     }
 
-    /// s · B A dropout(x), or s · B f(x, h) with h = A dropout(x) if the pair has a side.
-    fn low_rank(
+    /// m / ‖W + s · B A‖ of each row, `[1, out]`, if rows have magnitudes m (DoRA); the lengths are
+    /// constants, as in PEFT. `weight` is Wᵀ.
+    fn row_factors(
         &self,
-        layer: Option<usize>,
-        projection: Projection,
+        path: LinearPath,
         pair: &LoraPair,
-        x: Tensor<2>,
-    ) -> Tensor<2> {
-        let linear = self.plain.config.linear_path(layer, projection);
+        weight: &Tensor<2>,
+    ) -> Option<Tensor<2>> {
+        let magnitudes = pair.lora_magnitude_vector.as_ref()?.val().transpose();
+        let low = pair.lora_B.val().matmul(pair.lora_A.val()).transpose();
+        let scaling = self.draw.adapter.scaling.of(path);
+        let sum = weight.clone() + low.detach() * scaling;
+        let lengths = sum.clone().mul(sum).sum_dim(0).sqrt();
+        Some(magnitudes / lengths)
+    }
+
+    /// s · B A x, or s · B f(x, h) with h = A x if the pair has a side.
+    fn low_rank(&self, linear: LinearPath, pair: &LoraPair, x: Tensor<2>) -> Tensor<2> {
+        let (layer, projection) = (linear.layer, linear.projection);
         let path = linear.to_string();
-        let x = self.dropped(&path, x);
         let mut low = x.clone().matmul(pair.lora_A.val().transpose());
         if let Some(side) = &pair.side {
             // In the last layer only what later tokens read is computed for all tokens.

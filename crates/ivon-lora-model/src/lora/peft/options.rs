@@ -23,11 +23,7 @@ pub(super) struct PeftOptions {
 }
 
 /// Keys that change the computation unless they are null, false or an empty collection.
-const MUST_BE_EMPTY: [(&str, &str); 12] = [
-    (
-        "use_dora",
-        "DoRA scales each row of the adapted weight by a magnitude of its own",
-    ),
+const MUST_BE_EMPTY: [(&str, &str); 11] = [
     ("lora_bias", "B would have a bias"),
     ("use_qalora", "inputs of A are pooled in groups"),
     (
@@ -234,6 +230,7 @@ impl Keys<'_> {
         let alpha = self.get("lora_alpha", "a number", Value::as_f64)?;
         let dropout = self.get("lora_dropout", "a number", Value::as_f64)?;
         let use_rslora = self.get("use_rslora", "true or false", Value::as_bool)?;
+        let use_dora = self.get("use_dora", "true or false", Value::as_bool)?;
         let expected = "a layer or a list of layers";
         Ok(LoraConfig {
             rank: self.get("r", "a whole number", rank)?.unwrap_or(8),
@@ -241,6 +238,7 @@ impl Keys<'_> {
             dropout: dropout.unwrap_or(0.0),
             layers_to_transform: self.get("layers_to_transform", expected, layers)?,
             use_rslora: use_rslora.unwrap_or(false),
+            use_dora: use_dora.unwrap_or(false),
             rank_pattern: self.pattern("rank_pattern", "whole numbers by layer", rank)?,
             alpha_pattern: self.pattern("alpha_pattern", "numbers by layer", Value::as_f64)?,
             ..LoraConfig::default()

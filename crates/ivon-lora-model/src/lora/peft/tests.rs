@@ -182,7 +182,6 @@ fn options_that_change_the_computation_are_refused_by_key() {
         json!({ "peft_type": "LOHA" }),
         json!({ "task_type": "SEQ_CLS" }),
         json!({ "bias": "all" }),
-        json!({ "use_dora": true }),
         json!({ "lora_bias": true }),
         json!({ "modules_to_save": ["lm_head"] }),
         json!({ "init_lora_weights": "pissa" }),

@@ -83,6 +83,10 @@ impl Settings for IvonMethodConfig {
         Some((Method::Ivon(chosen), reasons))
     }
 
+    fn trains_magnitudes(&self) -> bool {
+        true
+    }
+
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
         let examples = self.examples_per_draw(setup);

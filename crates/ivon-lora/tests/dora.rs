@@ -1,0 +1,346 @@
+//! DoRA: numbers of PEFT (testdata/golden/adapters.py), the plain form and the CPU operation under
+//! dropout, merged weights, and training.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ivon_lora::data::{Batch, Dataset, Split};
+use ivon_lora::forward::Network;
+use ivon_lora::lora::{
+    ADAPTER_FILE, Adapter, CONFIG_FILE, Companions, Draw, Dropout, LoraConfig, MergeOptions,
+    Precision, StoredBase, TargetModules, merge, read_peft, write_peft,
+};
+use ivon_lora::method::Method;
+use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
+use ivon_lora::run::{Start, TrainingData, UntunedAnswers, train_on_data};
+use ivon_lora_toy as toy;
+use serde_json::Value;
+
+const CASES: [&str; 2] = ["dora", "dora-patterns"];
+
+fn golden() -> PathBuf {
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/golden"
+    ))
+    .into()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(numbers).collect(),
+        other => vec![other.as_f64().unwrap() as f32],
+    }
+}
+
+/// |a − b| ≤ tolerance · max|expected|.
+#[track_caller]
+fn agree(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    let worst = differences.fold(0.0, f32::max);
+    assert!(
+        found.len() == expected.len() && worst <= tolerance * largest,
+        "{what}: off by {worst} of {largest}"
+    );
+}
+
+/// A golden case: its adapter's folder, its base, PEFT's numbers, and those of the base.
+struct Case {
+    folder: PathBuf,
+    base: Checkpoint,
+    expected: Value,
+    of_base: Value,
+}
+
+impl Case {
+    fn new(name: &str) -> Self {
+        let folder = golden().join("adapters").join(name);
+        let expected = json(&folder.join("expected.json"));
+        let base = golden()
+            .join("tiny")
+            .join(expected["family"].as_str().unwrap());
+        Self {
+            of_base: json(&base.join("expected.json")),
+            base: Checkpoint::open(base.to_str().unwrap()).unwrap(),
+            folder,
+            expected,
+        }
+    }
+
+    /// The base as the CPU operation, with every layer computed again in the backward pass, and as
+    /// plain operations.
+    fn networks(&self) -> [Network; 3] {
+        let decoder = || Decoder::load(&self.base, BasePrecision::F32).unwrap();
+        let device = Device::flex();
+        [
+            Network::new(decoder(), &device, false),
+            Network::new(decoder(), &device, true),
+            Network::plain(decoder(), &device),
+        ]
+    }
+
+    fn adapter(&self) -> (Adapter, LoraConfig) {
+        let read = read_peft(&self.folder, self.base.config(), &Device::flex()).unwrap();
+        (read.adapter, read.config)
+    }
+
+    fn batch(&self) -> Batch {
+        let mut batch = Batch::default();
+        let sequences = self.of_base["sequences"].as_array().unwrap();
+        for (key, sequence) in sequences.iter().enumerate() {
+            let tokens: Vec<u32> = numbers(sequence).iter().map(|&id| id as u32).collect();
+            let segment = batch.push(&tokens, None, key as u64);
+            batch.ask_last(segment);
+        }
+        batch
+    }
+
+    /// The mean cross-entropy over the choices.
+    fn loss(&self, network: &Network, adapter: &Adapter, dropout: Option<Dropout>) -> Tensor<1> {
+        let of = |key: &str| numbers(&self.of_base[key]).into_iter();
+        let choices: Vec<u32> = of("choice_ids").map(|id| id as u32).collect();
+        let labels: Vec<i64> = of("labels").map(|label| label as i64).collect();
+        let draw = Draw {
+            adapter: adapter.clone(),
+            dropout,
+        };
+        let states = network.hidden(&self.batch(), &draw).states;
+        let logits = network.logits_of(states, &choices);
+        let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
+        let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
+        log_softmax(logits, 1).gather(1, labels).mean().neg()
+    }
+}
+
+fn logits(network: &Network, batch: &Batch, adapter: Adapter) -> Vec<f32> {
+    let tokens: Vec<u32> = (0..network.config().vocab_size as u32).collect();
+    let states = network.hidden(batch, &Draw::of(adapter)).states;
+    let logits = network.logits_of(states, &tokens);
+    logits.into_data().try_to_vec().unwrap()
+}
+
+fn gradients(adapter: &Adapter, loss: Tensor<1>) -> Vec<(String, Vec<f32>)> {
+    let mut gradients = GradientsParams::from_grads(loss.backward(), adapter);
+    let mut all = Vec::new();
+    for (path, parameter) in adapter.parameters() {
+        let gradient = gradients.remove::<2>(parameter.id).unwrap();
+        all.push((path, gradient.into_data().try_to_vec().unwrap()));
+    }
+    all
+}
+
+#[test]
+fn logits_and_gradients_are_those_of_peft() {
+    for name in CASES {
+        let case = Case::new(name);
+        let (adapter, config) = case.adapter();
+        assert!(config.use_dora);
+        for network in case.networks() {
+            let found = logits(&network, &case.batch(), adapter.clone());
+            agree(
+                &found,
+                &numbers(&case.expected["adapted_logits"]),
+                1e-4,
+                name,
+            );
+            let adapter = adapter.clone().train();
+            let loss = case.loss(&network, &adapter, None);
+            for (path, gradient) in gradients(&adapter, loss) {
+                let name = format!("base_model.model.model.{path}.default.weight");
+                let truth = numbers(&case.expected["gradients"][&name]);
+                agree(&gradient, &truth, 1e-4, &name);
+            }
+        }
+    }
+}
+
+#[test]
+fn under_dropout_the_cpu_operation_agrees_with_plain_operations() {
+    for name in CASES {
+        let case = Case::new(name);
+        let adapter = case.adapter().0.train();
+        let dropout = Some(Dropout {
+            rate: 0.2,
+            seed: 1,
+            step: 2,
+            draw: 0,
+        });
+        let of = |network: &Network| gradients(&adapter, case.loss(network, &adapter, dropout));
+        let [host, recompute, plain] = case.networks();
+        let (host, recompute, plain) = (of(&host), of(&recompute), of(&plain));
+        for ((host, recompute), plain) in host.iter().zip(&recompute).zip(&plain) {
+            agree(&host.1, &plain.1, 1e-4, &host.0);
+            assert_eq!(host, recompute);
+        }
+    }
+}
+
+#[test]
+fn merged_weights_give_the_same_logits() {
+    for name in CASES {
+        let case = Case::new(name);
+        let folder = tempfile::tempdir().unwrap();
+        let merged = folder.path().join("merged");
+        let base = StoredBase {
+            names: case.base.names_to_copy(),
+            tensor: |name: &str| case.base.tensor(name),
+        };
+        let companions = Companions::of_folder(case.base.folder().unwrap()).unwrap();
+        let options = MergeOptions {
+            precision: Precision::F32,
+            ..MergeOptions::default()
+        };
+        merge(&merged, &base, &companions, &case.adapter().0, options).unwrap();
+        let merged = Checkpoint::open(merged.to_str().unwrap()).unwrap();
+        let decoder = Decoder::load(&merged, BasePrecision::F32).unwrap();
+        let network = Network::new(decoder, &Device::flex(), false);
+        let found = logits(&network, &case.batch(), Adapter::empty());
+        agree(
+            &found,
+            &numbers(&case.expected["merged_logits"]),
+            1e-4,
+            name,
+        );
+    }
+}
+
+#[test]
+fn a_folder_is_written_as_peft_writes_it_and_needs_its_magnitudes() {
+    for name in CASES {
+        let case = Case::new(name);
+        let (adapter, config) = case.adapter();
+        let folder = tempfile::tempdir().unwrap();
+        write_peft(folder.path(), &adapter, &config, None).unwrap();
+        let file = |folder: &Path| std::fs::read(folder.join(ADAPTER_FILE)).unwrap();
+        assert_eq!(file(folder.path()), file(&case.folder));
+        let path = folder.path().join(CONFIG_FILE);
+        let mut options = json(&path);
+        assert_eq!(options["use_dora"], true);
+        options["use_dora"] = false.into();
+        std::fs::write(&path, options.to_string()).unwrap();
+        let error = read_peft(folder.path(), case.base.config(), &Device::flex()).unwrap_err();
+        assert!(error.to_string().contains("`use_dora` of its"), "{error}");
+
+        let without = adapter.to_matrices().unwrap().into_iter();
+        let without = without.filter(|(path, _)| !path.ends_with("magnitude_vector"));
+        let plain = Adapter::from_matrices(
+            without.collect(),
+            adapter.scaling.clone(),
+            case.base.config(),
+            &Device::flex(),
+        );
+        write_peft(folder.path(), &plain.unwrap(), &config, None).unwrap();
+        options = json(&path);
+        assert_eq!(options["use_dora"], false);
+        options["use_dora"] = true.into();
+        std::fs::write(&path, options.to_string()).unwrap();
+        let error = read_peft(folder.path(), case.base.config(), &Device::flex()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(".lora_magnitude_vector` is missing"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn with_the_lengths_of_the_base_s_rows_a_new_adapter_changes_nothing() {
+    let case = Case::new("dora");
+    let config = LoraConfig {
+        target_modules: TargetModules::Pattern("all-linear".into()),
+        use_dora: true,
+        ..LoraConfig::default()
+    };
+    for network in case.networks() {
+        let device = Device::flex();
+        let adapter = Adapter::new(&config, network.config(), 1, &device).unwrap();
+        let adapter = adapter.with_magnitudes(|path| network.row_lengths(path), &device);
+        let found = logits(&network, &case.batch(), adapter);
+        agree(&found, &numbers(&case.of_base["base_logits"]), 1e-5, "new");
+    }
+}
+
+fn rows(animals: &[&str]) -> Vec<serde_json::Map<String, Value>> {
+    let row = |animal: &&str| {
+        let report = format!("At dusk, Anna the farmer met {animal} in the forest.");
+        let label = usize::from(animal.contains("wolf"));
+        let row = serde_json::json!({ "report": report, "label": label });
+        row.as_object().unwrap().clone()
+    };
+    animals.iter().map(row).collect()
+}
+
+/// Three steps of a method on the toy; the folder of its adapter.
+fn trained(method: &str, folder: &Path) -> Result<PathBuf, ivon_lora::run::RunError> {
+    let model = folder.join(toy::NAME);
+    toy::write_model(&model).unwrap();
+    let run = folder.join(method);
+    let method = Method::named(method).unwrap();
+    let mut config = toy::run_config(method, &model, "".as_ref(), &run);
+    config.train.steps = Some(3);
+    config.train.eval_interval = None;
+    config.lora.use_dora = true;
+    let task = toy::task();
+    let sets = [
+        (
+            Split::Train,
+            rows(&["an owl", "a wolf", "a hen", "a grey wolf"]),
+        ),
+        (Split::Tune, rows(&["a cow"])),
+        (Split::Calibrate, rows(&["a horse", "an old wolf"])),
+        (Split::Test, rows(&["a pig", "a white wolf"])),
+    ];
+    let dataset = Dataset::from_rows(&config.data, &task, sets.into()).unwrap();
+    let data = TrainingData {
+        model: &model.display().to_string(),
+        task: &task,
+        dataset: &dataset,
+        untuned: &UntunedAnswers::default(),
+    };
+    train_on_data(&config, &data, Start::New, &mut |_| true)?;
+    Ok(run.join("adapter"))
+}
+
+#[test]
+fn adamw_and_ivon_train_the_magnitudes_and_other_methods_refuse_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join(toy::NAME);
+    let magnitudes = |method: &str| {
+        let adapter = trained(method, folder.path()).unwrap();
+        let base = Checkpoint::open(model.to_str().unwrap()).unwrap();
+        let read = read_peft(&adapter, base.config(), &Device::flex()).unwrap();
+        let decoder = Decoder::load(&base, BasePrecision::F32).unwrap();
+        let network = Network::new(decoder, &Device::flex(), false);
+        let mut moved = 0f32;
+        for (path, pair) in read.adapter.pairs() {
+            let magnitudes = pair.lora_magnitude_vector.as_ref().unwrap().val();
+            let magnitudes: Vec<f32> = magnitudes.into_data().try_to_vec().unwrap();
+            let start = network.row_lengths(path);
+            let changes = magnitudes.iter().zip(&start).map(|(a, b)| (a - b).abs());
+            moved = changes.fold(moved, f32::max);
+        }
+        moved
+    };
+    for method in ["adamw", "ivon"] {
+        let moved = magnitudes(method);
+        assert!(moved > 0.0 && moved < 0.5, "{method}: {moved}");
+    }
+    let posterior = folder.path().join("ivon/adapter/posterior.safetensors");
+    let variances = std::fs::read(posterior).unwrap();
+    let names = String::from_utf8_lossy(&variances[8..]);
+    assert!(names.contains("q_proj.lora_magnitude_vector"));
+    let error = trained("laplace", folder.path()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`laplace` does not train the magnitudes of an adapter (`use_dora`), expected ivon, adamw, mc-dropout or ensemble"
+    );
+}
