@@ -460,6 +460,17 @@ fn convert(folder: &Checkpoint, architecture: &str, name: &str) -> Vec<Written> 
 
 /// Writes a golden model to a file, as the converter does except for this.
 fn write(folder: &Folder, family: &str, path: &Path, except: impl Fn(&mut GgufWriter)) {
+    write_in(Encoding::F32, folder, family, path, except);
+}
+
+/// The same, with matrices in this encoding whose rows are whole blocks.
+fn write_in(
+    encoding: Encoding,
+    folder: &Folder,
+    family: &str,
+    path: &Path,
+    except: impl Fn(&mut GgufWriter),
+) {
     let architecture = architecture(family);
     let mut keys = Keys {
         folder,
@@ -477,10 +488,10 @@ fn write(folder: &Folder, family: &str, path: &Path, except: impl Fn(&mut GgufWr
     for name in checkpoint.names() {
         tensors.extend(convert(&checkpoint, architecture, &name));
     }
-    for tensor in &tensors {
-        writer
-            .tensor(&tensor.name, &tensor.shape, Encoding::F32)
-            .unwrap();
+    for Written { name, shape, .. } in &tensors {
+        let in_blocks = shape.len() == 2 && shape[1].is_multiple_of(32);
+        let encoding = if in_blocks { encoding } else { Encoding::F32 };
+        writer.tensor(name, shape, encoding).unwrap();
     }
     let values = |name: &str| {
         let found = tensors.iter().find(|tensor| tensor.name == name);
@@ -491,7 +502,11 @@ fn write(folder: &Folder, family: &str, path: &Path, except: impl Fn(&mut GgufWr
 
 /// The logits after every token of a sequence.
 fn logits(checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<f32> {
-    let decoder = Decoder::load(checkpoint, BasePrecision::F32).unwrap();
+    logits_in(BasePrecision::F32, checkpoint, tokens)
+}
+
+fn logits_in(precision: BasePrecision, checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<f32> {
+    let decoder = Decoder::load(checkpoint, precision).unwrap();
     let all: Vec<u32> = (0..decoder.config.vocab_size as u32).collect();
     let network = Network::new(decoder, &Device::flex(), false);
     let mut batch = Batch::default();
@@ -730,6 +745,21 @@ fn an_adapter_merged_into_a_file_gives_the_model_that_it_gives_merged_into_the_f
         let tokens: Vec<u32> = (1..40).collect();
         let (found, expected) = (logits(&of_file, &tokens), logits(&of_folder, &tokens));
         close(&found, &expected, family);
+    }
+}
+
+#[test]
+fn blocks_kept_as_they_are_give_the_logits_of_their_numbers() {
+    for family in TRANSLATED {
+        let (folder, kept) = (Folder::new(family), tempfile::tempdir().unwrap());
+        let path = kept.path().join("model.gguf");
+        write_in(Encoding::Q8_0, &folder, family, &path, |_| ());
+        let gguf = Checkpoint::open(path.to_str().unwrap()).unwrap();
+        let tokens: Vec<u32> = (1..20).collect();
+        let of = |precision| logits_in(precision, &gguf, &tokens);
+        let expected = of(BasePrecision::F32);
+        close(&of(BasePrecision::AsIs), &expected, family);
+        assert!(expected.iter().all(|logit| logit.is_finite()), "{family}");
     }
 }
 

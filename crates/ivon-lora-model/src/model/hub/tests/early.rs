@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Encoding;
 use crate::model::ModelHeaders;
+use crate::model::RopeScaling;
 use crate::model::gguf::{GgufWriter, Metadata};
 
 /// The requested ranges of the weights; `None` for a whole file.
@@ -119,6 +120,11 @@ fn what_is_in_the_cache_is_looked_at_with_its_weights() {
 
 /// A GGUF file with this many tokens in its header.
 fn gguf(architecture: &str, tokens: usize) -> Vec<u8> {
+    gguf_with(architecture, tokens, 0)
+}
+
+/// The same, with so many divisors of rotary frequencies behind its other tensors.
+fn gguf_with(architecture: &str, tokens: usize, divisors: usize) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gguf");
     let mut writer = GgufWriter::new(architecture);
@@ -143,8 +149,29 @@ fn gguf(architecture: &str, tokens: usize) -> Vec<u8> {
     writer
         .tensor("token_embd.weight", &[tokens, 32], Encoding::F32)
         .unwrap();
-    writer.write_f32(&path, |_| vec![0.5; tokens * 32]).unwrap();
+    if divisors > 0 {
+        let name = "rope_freqs.weight";
+        writer.tensor(name, &[divisors], Encoding::F32).unwrap();
+    }
+    let values = |name: &str| match name {
+        "token_embd.weight" => vec![0.5; tokens * 32],
+        _ => vec![0.5; divisors],
+    };
+    writer.write_f32(&path, values).unwrap();
     std::fs::read(path).unwrap()
+}
+
+#[test]
+fn the_divisors_of_rotary_frequencies_are_read_with_the_header_of_a_gguf_file() {
+    let content = Content::default().with("a.gguf", gguf_with("llama", 30_000, 8));
+    let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
+    let settings = hub.settings(cache.path());
+    let headers = ModelHeaders::open("org/tiny", &settings, &mut |_| true).unwrap();
+    let config = headers.checkpoint().config();
+    let expected = RopeScaling::Factors {
+        factors: vec![0.5; 8],
+    };
+    assert_eq!(config.layers[0].rope().unwrap().scaling, expected);
 }
 
 #[test]
