@@ -179,14 +179,25 @@ fn an_expression_for_the_paths_of_the_whole_model_is_read() {
     }
 }
 
+/// The names in a folder's file of weights.
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.names().into_iter().map(str::to_string).collect()
+}
+
 #[test]
 fn a_merged_model_is_the_whole_model_under_the_names_of_its_files() {
-    for model in MODELS {
-        let folder = wrapped(model, new_name);
+    for (model, name) in MODELS
+        .into_iter()
+        .flat_map(|model| [(model, new_name as fn(&str) -> String), (model, old_name)])
+    {
+        let folder = wrapped(model, name);
         let whole = open(folder.path());
         let (adapter, _) = adapter(model.0, &whole);
         let base = StoredBase {
             names: whole.names_to_copy(),
+            written: whole.names_in_files(),
             tensor: |name: &str| whole.tensor(name),
         };
         let companions = Companions::of_folder(folder.path())
@@ -198,6 +209,7 @@ fn a_merged_model_is_the_whole_model_under_the_names_of_its_files() {
             ..MergeOptions::default()
         };
         merge(&merged, &base, &companions, &adapter, options).unwrap();
+        assert_eq!(names_in(&merged), names_in(folder.path()));
         let merged = open(&merged);
         let names = |checkpoint: &Checkpoint| {
             let raw = checkpoint.raw().into_iter();

@@ -36,6 +36,7 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let companions = companions(&checkpoint)?;
     let base = StoredBase {
         names: checkpoint.names_to_copy(),
+        written: checkpoint.names_in_files(),
         tensor: |name: &str| checkpoint.tensor(name),
     };
     let options = MergeOptions {

@@ -27,6 +27,11 @@ pub trait MergeBase {
     /// All names, sorted.
     fn names(&self) -> Vec<String>;
 
+    /// The name under which a tensor is written.
+    fn written_name<'a>(&'a self, name: &'a str) -> &'a str {
+        name
+    }
+
     /// `[…, columns]`.
     ///
     /// # Errors
@@ -44,6 +49,8 @@ pub trait MergeBase {
 pub struct StoredBase<F> {
     /// All names, sorted.
     pub names: Vec<String>,
+    /// The names under which tensors are written, where they are others.
+    pub written: BTreeMap<String, String>,
     /// Returns the tensor with this name.
     pub tensor: F,
 }
@@ -55,6 +62,10 @@ where
 {
     fn names(&self) -> Vec<String> {
         self.names.clone()
+    }
+
+    fn written_name<'b>(&'b self, name: &'b str) -> &'b str {
+        self.written.get(name).map_or(name, String::as_str)
     }
 
     fn shape(&self, name: &str) -> Result<Vec<usize>, LoraError> {
@@ -130,7 +141,7 @@ pub fn merge(
         for (number, shard) in shards.iter().enumerate() {
             let name = shard_name(number, shards.len());
             for (tensor, shape) in shard {
-                index.insert(tensor.clone(), json!(name));
+                index.insert(base.written_name(tensor).into(), json!(name));
                 summary.tensors += 1;
                 summary.bytes += tensor_bytes(shape, options.precision);
             }
@@ -296,7 +307,7 @@ fn write_shard(
     precision: Precision,
 ) -> Result<f32, LoraError> {
     let tensors = shard.iter();
-    let tensors = tensors.map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let tensors = tensors.map(|(name, shape)| (base.written_name(name), shape.as_slice()));
     let metadata = BTreeMap::from([("format".into(), "pt".into())]);
     let head = header(precision, tensors, &metadata);
     let mut largest = 0f32;

@@ -1,7 +1,7 @@
 //! Opens a model by name: its configuration, its tokenizer and its tensors, whatever the file
 //! format.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use super::gguf::split::part_of_name;
 use super::hub::{self, HubName, HubSettings, Purpose};
 use super::layout::{self, HEAD};
 use super::mapped::file_name;
+use super::projection::LANGUAGE_MODEL;
 use super::safetensors::SafetensorsFolder;
 use super::tensor::{RawTensor, StoredTensor};
 use super::tokenizer;
@@ -298,6 +299,17 @@ impl Checkpoint {
         let raw = self.raw().into_iter().map(|tensor| tensor.name);
         raw.filter(|name| needed.contains(name) || layout::is_beside(name, &self.config))
             .collect()
+    }
+
+    /// The names that tensors of a multimodal model have in its files, if they are others, by the
+    /// names here: a copy of the whole model keeps them.
+    pub fn names_in_files(&self) -> BTreeMap<String, String> {
+        match &self.source {
+            Source::Folder { weights, .. } if self.config.module == LANGUAGE_MODEL => {
+                weights.renamed().clone()
+            }
+            _ => BTreeMap::new(),
+        }
     }
 
     /// All tensors of the files, used or not, sorted by name.

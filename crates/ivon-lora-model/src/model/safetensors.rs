@@ -34,6 +34,8 @@ pub(super) struct SafetensorsFolder {
     tensors: BTreeMap<String, Entry>,
     /// The file named in errors about missing tensors.
     main: String,
+    /// The names in the files of tensors that have another one.
+    renamed: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +108,7 @@ impl SafetensorsFolder {
             main: file.name(),
             files: vec![file],
             tensors,
+            renamed: BTreeMap::new(),
         })
     }
 
@@ -137,6 +140,7 @@ impl SafetensorsFolder {
                 files: folder_files,
                 tensors,
                 main: file_name(index),
+                renamed: BTreeMap::new(),
             }),
         }
     }
@@ -152,9 +156,16 @@ impl SafetensorsFolder {
             if !self.tensors.contains_key(&to)
                 && let Some(entry) = self.tensors.remove(&from)
             {
+                let stored = self.renamed.remove(&from).unwrap_or(from);
+                self.renamed.insert(to.clone(), stored);
                 self.tensors.insert(to, entry);
             }
         }
+    }
+
+    /// The names in the files of tensors that were renamed, by their names now.
+    pub fn renamed(&self) -> &BTreeMap<String, String> {
+        &self.renamed
     }
 
     /// All tensors as stored, sorted by name.

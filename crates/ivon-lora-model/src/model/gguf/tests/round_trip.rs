@@ -716,6 +716,7 @@ fn merged(base: &Checkpoint, config: Map<String, Value>, family: &str, out: &Pat
         .adapter;
     let stored = StoredBase {
         names: base.names(),
+        written: base.names_in_files(),
         tensor: |name: &str| base.tensor(name),
     };
     let companions = Companions {
