@@ -84,9 +84,8 @@ fn attention_text(attention: &Attention) -> String {
     if let Some(cap) = attention.softcap {
         add(format!("scores limited to {cap}"));
     }
-    match attention.window {
-        Some(window) => add(format!("sliding window {window}")),
-        None => {}
+    if let Some(window) = attention.window {
+        add(format!("sliding window {window}"));
     }
     if attention.rope.is_none() {
         add("no rotary embedding".into());

@@ -20,7 +20,7 @@ pub struct Tape {
 enum MixerTape {
     Attention(Box<AttentionTape>),
     DeltaNet(Box<DeltaNetTape>),
-    ShortConvolution(ConvolutionTape),
+    ShortConvolution(Box<ConvolutionTape>),
 }
 
 impl LayerPass<'_> {
@@ -55,7 +55,7 @@ impl LayerPass<'_> {
             }
             Mixer::ShortConvolution(convolution) => {
                 let (y, tape) = self.short_convolution(convolution, input, onto);
-                (y, MixerTape::ShortConvolution(tape))
+                (y, MixerTape::ShortConvolution(Box::new(tape)))
             }
         }
     }
@@ -100,7 +100,7 @@ impl LayerPass<'_> {
                 self.delta_net_backward(net, *tape, given)
             }
             (Mixer::ShortConvolution(convolution), MixerTape::ShortConvolution(tape)) => {
-                self.short_convolution_backward(convolution, tape, given)
+                self.short_convolution_backward(convolution, *tape, given)
             }
             // A tape is the one of this layer's own forward pass.
             _ => None,

@@ -28,7 +28,7 @@ pub struct Low {
     mask: Option<Mask>,
     /// The penalty of the side, nats.
     penalty: f64,
-    magnitude: Option<Magnitude>,
+    magnitude: Option<Box<Magnitude>>,
 }
 
 impl Low {
@@ -290,7 +290,7 @@ impl Pair<'_> {
             h,
             mask,
             penalty,
-            magnitude,
+            magnitude: magnitude.map(Box::new),
         }
     }
 

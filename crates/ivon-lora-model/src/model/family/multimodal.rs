@@ -95,7 +95,7 @@ impl Multimodal {
             ("tie_word_embeddings", json!(self.tie_word_embeddings)),
         ];
         for (key, value) in sizes.chain(defaults) {
-            if !settings.get(key).is_some_and(|value| !value.is_null()) {
+            if settings.get(key).is_none_or(Value::is_null) {
                 settings.insert(key.into(), value);
             }
         }
