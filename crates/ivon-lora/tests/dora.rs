@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ivon_lora::bundle::{Bundle, summarise};
 use ivon_lora::data::{Batch, Dataset, Split};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{
@@ -335,10 +336,21 @@ fn adamw_and_ivon_train_the_magnitudes_and_other_methods_refuse_them() {
         let moved = magnitudes(method);
         assert!(moved > 0.0 && moved < 0.5, "{method}: {moved}");
     }
-    let posterior = folder.path().join("ivon/adapter/posterior.safetensors");
-    let variances = std::fs::read(posterior).unwrap();
-    let names = String::from_utf8_lossy(&variances[8..]);
-    assert!(names.contains("q_proj.lora_magnitude_vector"));
+    let base = Checkpoint::open(model.to_str().unwrap()).unwrap();
+    let adapter = folder.path().join("ivon/adapter");
+    let bundle = Bundle::read(&adapter, base.config(), &Device::flex()).unwrap();
+    assert!(bundle.lora.use_dora && bundle.posterior.variance().unwrap().has_magnitudes());
+    let summary = summarise(&adapter).unwrap();
+    let mean = bundle.posterior.mean();
+    assert_eq!(summary.parameters, mean.parameter_count());
+    let factors: usize = summary.layers.iter().map(|layer| layer.all.weights).sum();
+    let magnitudes = mean
+        .parameters()
+        .filter(|(path, _)| path.ends_with("vector"));
+    let magnitudes: usize = magnitudes
+        .map(|(_, parameter)| parameter.lazy_shape().num_elements())
+        .sum();
+    assert_eq!(factors + magnitudes, summary.parameters);
     let error = trained("laplace", folder.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
