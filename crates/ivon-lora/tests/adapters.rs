@@ -1,6 +1,7 @@
-//! DoRA: numbers of PEFT (testdata/golden/adapters.py), the plain form and the CPU operation under
-//! dropout, merged weights, and training.
+//! Adapters with DoRA: numbers of PEFT (testdata/golden/adapters.py), the plain form and the CPU
+//! operation under dropout, merged weights, and training; and training with ranks by layer.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -281,8 +282,12 @@ fn rows(animals: &[&str]) -> Vec<serde_json::Map<String, Value>> {
     animals.iter().map(row).collect()
 }
 
-/// Three steps of a method on the toy; the folder of its adapter.
-fn trained(method: &str, folder: &Path) -> Result<PathBuf, ivon_lora::run::RunError> {
+/// Three steps of a method on the toy with changed options; the folder of its adapter.
+fn trained(
+    method: &str,
+    folder: &Path,
+    change: fn(&mut LoraConfig),
+) -> Result<PathBuf, ivon_lora::run::RunError> {
     let model = folder.join(toy::NAME);
     toy::write_model(&model).unwrap();
     let run = folder.join(method);
@@ -290,7 +295,7 @@ fn trained(method: &str, folder: &Path) -> Result<PathBuf, ivon_lora::run::RunEr
     let mut config = toy::run_config(method, &model, "".as_ref(), &run);
     config.train.steps = Some(3);
     config.train.eval_interval = None;
-    config.lora.use_dora = true;
+    change(&mut config.lora);
     let task = toy::task();
     let sets = [
         (
@@ -312,12 +317,40 @@ fn trained(method: &str, folder: &Path) -> Result<PathBuf, ivon_lora::run::RunEr
     Ok(run.join("adapter"))
 }
 
+fn with_dora(lora: &mut LoraConfig) {
+    lora.use_dora = true;
+}
+
+fn with_ranks_by_layer(lora: &mut LoraConfig) {
+    lora.rank_pattern = [("layers.0.*.q_proj".into(), 3), ("v_proj".into(), 5)].into();
+    lora.alpha_pattern = [("layers.1.*".into(), 4.0)].into();
+}
+
+#[test]
+fn every_method_trains_with_ranks_by_layer_and_its_folder_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for method in Method::all() {
+        let name = method.name();
+        let adapter = trained(name, folder.path(), with_ranks_by_layer)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let base = Checkpoint::open(folder.path().join(toy::NAME).to_str().unwrap()).unwrap();
+        let bundle = Bundle::read(&adapter, base.config(), &Device::flex())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let pairs = bundle.posterior.mean().pairs();
+        let ranks: BTreeSet<usize> = pairs.map(|(_, pair)| pair.rank()).collect();
+        assert!(
+            ranks.contains(&3) && ranks.contains(&5),
+            "{name}: {ranks:?}"
+        );
+    }
+}
+
 #[test]
 fn adamw_and_ivon_train_the_magnitudes_and_other_methods_refuse_them() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join(toy::NAME);
     let magnitudes = |method: &str| {
-        let adapter = trained(method, folder.path()).unwrap();
+        let adapter = trained(method, folder.path(), with_dora).unwrap();
         let base = Checkpoint::open(model.to_str().unwrap()).unwrap();
         let read = read_peft(&adapter, base.config(), &Device::flex()).unwrap();
         let decoder = Decoder::load(&base, BasePrecision::F32).unwrap();
@@ -351,7 +384,7 @@ fn adamw_and_ivon_train_the_magnitudes_and_other_methods_refuse_them() {
         .map(|(_, parameter)| parameter.lazy_shape().num_elements())
         .sum();
     assert_eq!(factors + magnitudes, summary.parameters);
-    let error = trained("laplace", folder.path()).unwrap_err();
+    let error = trained("laplace", folder.path(), with_dora).unwrap_err();
     assert_eq!(
         error.to_string(),
         "`laplace` does not train the magnitudes of an adapter (`use_dora`), expected ivon, adamw, mc-dropout or ensemble"
