@@ -86,8 +86,8 @@ pub struct PerLayerInputs {
 pub struct Decoder {
     /// Its shape.
     pub config: DecoderConfig,
-    /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only the rows that are
-    /// looked up are converted to f32.
+    /// The embedding table `[V, H]`, which stays in the checkpoint's file: only the rows that are
+    /// looked up are read.
     pub embed_tokens: FrozenMatrix,
     /// The linear layers outside the layers.
     pub outside: DecoderLayer,
@@ -129,16 +129,17 @@ impl Decoder {
             precision,
         };
         let lm_head = (!config.tie_word_embeddings).then_some("lm_head.weight");
+        let shape = [config.vocab_size, config.hidden_size];
         Ok(Self {
             config: config.clone(),
-            embed_tokens: loader.table(&config.embedding())?,
+            embed_tokens: loader.table(&config.embedding(), shape)?,
             outside: loader.outside()?,
             per_layer_inputs: loader.per_layer_inputs()?,
             layers: (0..config.num_hidden_layers)
                 .map(|index| loader.layer(index))
                 .collect::<Result<_, ModelError>>()?,
             norm: loader.norm(&config.outside_name("norm.weight"), config.hidden_size)?,
-            lm_head: lm_head.map(|name| loader.table(name)).transpose()?,
+            lm_head: lm_head.map(|name| loader.table(name, shape)).transpose()?,
         })
     }
 
@@ -147,7 +148,7 @@ impl Decoder {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// The size of all weights in memory, in bytes.
+    /// The size of all weights in bytes, those of the tables in their file.
     pub fn bytes(&self) -> usize {
         let inputs = self.per_layer_inputs.as_ref();
         let inputs = inputs.map_or(0, |inputs| inputs.embed_tokens_per_layer.bytes());
@@ -200,11 +201,11 @@ impl Loader<'_> {
         Ok(weight)
     }
 
-    /// A table over the vocabulary, in the checkpoint's encoding.
-    fn table(&self, name: &str) -> Result<FrozenMatrix, ModelError> {
-        let config = self.checkpoint.config();
-        let shape = [config.vocab_size, config.hidden_size];
-        self.matrix(name, shape, BasePrecision::AsIs)
+    /// A table over the vocabulary, of which only the rows that are looked up come into memory.
+    fn table(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, ModelError> {
+        Ok(FrozenMatrix::mapped(
+            &self.checkpoint.tensor_of(name, &shape)?,
+        ))
     }
 
     fn per_layer_inputs(&self) -> Result<Option<PerLayerInputs>, ModelError> {
@@ -218,7 +219,7 @@ impl Loader<'_> {
         let table = config.outside_name("embed_tokens_per_layer.weight");
         let all = width * config.layers.len();
         Ok(Some(PerLayerInputs {
-            embed_tokens_per_layer: self.matrix(&table, [rows, all], BasePrecision::AsIs)?,
+            embed_tokens_per_layer: self.table(&table, [rows, all])?,
             per_layer_projection_norm: self.norm(
                 &config.outside_name("per_layer_projection_norm.weight"),
                 width,

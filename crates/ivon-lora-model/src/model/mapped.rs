@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
@@ -75,6 +76,32 @@ impl MappedFile {
     }
 }
 
+/// A part of a mapped file, which stays mapped as long as it: only the pages that are read are in
+/// memory.
+#[derive(Clone, Debug)]
+pub struct MappedBytes {
+    file: Arc<MappedFile>,
+    range: Range<usize>,
+}
+
+impl MappedBytes {
+    /// A part of this file, if `part` is one.
+    pub(super) fn of(file: &Arc<MappedFile>, part: &[u8]) -> Option<Self> {
+        Some(Self {
+            file: file.clone(),
+            range: file.range_of(part)?,
+        })
+    }
+}
+
+impl std::ops::Deref for MappedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.file.bytes()[self.range.clone()]
+    }
+}
+
 /// The last component of a path, for messages; the whole path if it has none.
 pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(
@@ -100,6 +127,10 @@ mod tests {
         assert_eq!(file.bytes(), content);
         assert_eq!(file.range_of(&file.bytes()[7..9]), Some(7..9));
         assert_eq!(file.range_of(&content[7..9]), None);
+        let file = std::sync::Arc::new(file);
+        let part = MappedBytes::of(&file, &file.bytes()[7..9]).unwrap();
+        drop(file);
+        assert_eq!(*part, content[7..9]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! A frozen matrix `[out, in]`, owned, in the encoding chosen for the run.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use half::bf16;
 
 use super::blocks::{dequantize_row, quantize_q8_0};
+use super::change::Change;
 use super::encoding::Encoding;
+use super::mapped::MappedBytes;
 use super::tensor::StoredTensor;
 
 /// Columns of a panel. A product that sums over rows reads panels directly; one that sums over
@@ -30,8 +32,28 @@ pub enum Values {
         /// The encoding.
         encoding: Encoding,
         /// The raw bytes.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
+}
+
+/// The bytes of an encoded matrix.
+#[derive(Clone, Debug)]
+pub enum Bytes {
+    /// In memory.
+    Owned(Vec<u8>),
+    /// In the checkpoint's file: only the rows that are read are in memory.
+    Mapped(MappedBytes),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
 }
 
 impl FrozenMatrix {
@@ -74,7 +96,7 @@ impl FrozenMatrix {
             columns: stored.columns(),
             values: Values::Encoded {
                 encoding: Encoding::BF16,
-                bytes,
+                bytes: Bytes::Owned(bytes),
             },
         }
     }
@@ -99,7 +121,7 @@ impl FrozenMatrix {
             columns: stored.columns(),
             values: Values::Encoded {
                 encoding: Encoding::Q8_0,
-                bytes,
+                bytes: Bytes::Owned(bytes),
             },
         })
     }
@@ -118,13 +140,31 @@ impl FrozenMatrix {
     fn copied(stored: &StoredTensor<'_>) -> Option<Self> {
         let values = Values::Encoded {
             encoding: stored.encoding,
-            bytes: stored.encoded()?,
+            bytes: Bytes::Owned(stored.encoded()?),
         };
         Some(Self {
             rows: stored.rows(),
             columns: stored.columns(),
             values,
         })
+    }
+
+    /// A stored tensor as it lies in its file, which stays mapped; copied if the file has it in
+    /// another order than the checkpoint.
+    pub fn mapped(stored: &StoredTensor<'_>) -> Self {
+        let is_unchanged = stored.change == Change::default();
+        let file = stored.file.filter(|_| is_unchanged);
+        match file.and_then(|file| MappedBytes::of(file, stored.bytes)) {
+            Some(bytes) => Self {
+                rows: stored.rows(),
+                columns: stored.columns(),
+                values: Values::Encoded {
+                    encoding: stored.encoding,
+                    bytes: Bytes::Mapped(bytes),
+                },
+            },
+            None => Self::kept(stored),
+        }
     }
 
     /// Number of rows (outputs).
@@ -142,7 +182,7 @@ impl FrozenMatrix {
         &self.values
     }
 
-    /// The size in memory in bytes.
+    /// The size of its numbers in bytes, in memory or in the file.
     pub fn bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => values.len() * 4,

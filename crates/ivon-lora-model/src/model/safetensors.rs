@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -30,7 +31,7 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// All tensors of a folder, from all of its files.
 #[derive(Debug)]
 pub(super) struct SafetensorsFolder {
-    files: Vec<MappedFile>,
+    files: Vec<Arc<MappedFile>>,
     tensors: BTreeMap<String, Entry>,
     /// The file named in errors about missing tensors.
     main: String,
@@ -102,7 +103,7 @@ impl SafetensorsFolder {
     }
 
     fn from_one_file(path: &Path) -> Result<Self, ModelError> {
-        let file = MappedFile::open(path)?;
+        let file = Arc::new(MappedFile::open(path)?);
         let tensors = read_header(&file, 0)?;
         Ok(Self {
             main: file.name(),
@@ -127,7 +128,7 @@ impl SafetensorsFolder {
                     file: name.clone(),
                 });
             }
-            let file = MappedFile::open(&path)?;
+            let file = Arc::new(MappedFile::open(&path)?);
             tensors.extend(read_header(&file, folder_files.len())?);
             folder_files.push(file);
         }

@@ -1,6 +1,7 @@
 //! A tensor of a checkpoint file: encoded bytes, read row by row as f32.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::blocks;
 use super::change::{Change, NumberChange, Order};
@@ -22,7 +23,7 @@ pub struct StoredTensor<'a> {
     /// How the file differs from the checkpoint; reading undoes it.
     pub change: Change,
     /// The memory-mapped file with the bytes, if there is one.
-    pub(super) file: Option<&'a MappedFile>,
+    pub(super) file: Option<&'a Arc<MappedFile>>,
 }
 
 /// A tensor as stored, whether or not its encoding is supported.

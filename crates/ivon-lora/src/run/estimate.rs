@@ -200,14 +200,8 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
             .tensor(name)
             .map_or(0, |tensor| tensor.bytes.len()) as f64
     };
-    // Embedding and output layer keep the checkpoint's encoding in any case.
-    let tables = stored(&decoder.embedding())
-        + if decoder.tie_word_embeddings {
-            0.0
-        } else {
-            stored("lm_head.weight")
-        };
-    let linears = match precision {
+    // Of the tables only the rows that are looked up come into memory.
+    match precision {
         BasePrecision::F32 => 4.0 * linear_weights(decoder),
         BasePrecision::Bf16 => 2.0 * linear_weights(decoder),
         BasePrecision::Q8_0 => 34.0 / 32.0 * linear_weights(decoder),
@@ -217,8 +211,7 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
                 .map(|(path, _)| stored(&path.tensor("weight")))
                 .sum()
         }
-    };
-    tables + linears
+    }
 }
 
 /// Numbers per token that a layer keeps for its backward pass, on average.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::value::{Array, Kind, TensorEntry, Value};
@@ -14,9 +15,9 @@ use crate::model::mapped::MappedFile;
 /// An open GGUF file, or a split model, opened by its first file.
 #[derive(Debug)]
 pub struct GgufFile {
-    pub(super) file: MappedFile,
+    pub(super) file: Arc<MappedFile>,
     /// The parts of a split model after the first.
-    pub(super) others: Vec<MappedFile>,
+    pub(super) others: Vec<Arc<MappedFile>>,
     metadata: BTreeMap<String, Value>,
     pub(super) tensors: BTreeMap<String, TensorEntry>,
 }
@@ -24,7 +25,7 @@ pub struct GgufFile {
 impl GgufFile {
     /// Maps one file and reads its headers, whether it is the whole model or a part.
     pub(super) fn open_one(path: &Path) -> Result<Self, ModelError> {
-        let file = MappedFile::open(path)?;
+        let file = Arc::new(MappedFile::open(path)?);
         let (metadata, tensors) = Cursor {
             file: &file,
             at: 0,
@@ -45,7 +46,7 @@ impl GgufFile {
     }
 
     /// The file with the data of a tensor.
-    pub(in crate::model) fn file_of(&self, entry: &TensorEntry) -> &MappedFile {
+    pub(in crate::model) fn file_of(&self, entry: &TensorEntry) -> &Arc<MappedFile> {
         entry
             .part
             .checked_sub(1)
