@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ivon_lora::data::{Batch, Choices, Encoded, Target};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
-use ivon_lora::model::{Decoder, DecoderConfig, DecoderLayer, FrozenMatrix, Linear, Projection};
+use ivon_lora::model::{Decoder, DecoderConfig};
 
 /// Number of tokens of each of the four questions.
 pub const LENGTHS: [usize; 4] = [58, 61, 68, 78];
@@ -42,36 +42,12 @@ pub fn config(layers: usize) -> DecoderConfig {
 
 /// A decoder of random f32 weights.
 pub fn decoder(config: &DecoderConfig) -> Decoder {
-    let hidden = config.hidden_size;
-    let linear = |projection: Projection| {
-        let [rows, columns] = projection.shape(config);
-        Linear {
-            weight: FrozenMatrix::new(
-                rows,
-                columns,
-                wave(rows * columns, 1.0 / (columns as f32).sqrt()),
-            ),
-            bias: None,
-        }
-    };
-    let layer = || DecoderLayer {
-        input_layernorm: vec![1.0; hidden],
-        post_attention_layernorm: vec![1.0; hidden],
-        q_norm: None,
-        k_norm: None,
-        linears: Projection::ALL.map(linear),
-    };
-    Decoder {
-        config: config.clone(),
-        embed_tokens: FrozenMatrix::new(
-            config.vocab_size,
-            hidden,
-            wave(config.vocab_size * hidden, 1.0),
-        ),
-        layers: (0..config.num_hidden_layers).map(|_| layer()).collect(),
-        norm: vec![1.0; hidden],
-        lm_head: None,
-    }
+    let embedding = config.embedding();
+    Decoder::from_values(config, |name, shape| match *shape {
+        [rows, columns] if name == embedding => wave(rows * columns, 1.0),
+        [rows, columns] => wave(rows * columns, 1.0 / (columns as f32).sqrt()),
+        _ => vec![1.0; shape.iter().product()],
+    })
 }
 
 /// The same decoder as the CPU operation, as the CPU operation with recomputation, and as plain

@@ -3,6 +3,7 @@
 use super::checkpoint::Checkpoint;
 use super::config::DecoderConfig;
 use super::error::ModelError;
+use super::layer_kind::LayerKind;
 use super::layer_vector::LayerVector;
 use super::matrix::FrozenMatrix;
 use super::projection::{LinearShape, Projection};
@@ -143,6 +144,61 @@ impl Decoder {
         })
     }
 
+    /// A decoder of this shape from the numbers that `values` returns for the name and the shape of
+    /// each tensor, norms as they are multiplied; for measurements.
+    pub fn from_values(
+        config: &DecoderConfig,
+        values: impl Fn(&str, &[usize]) -> Vec<f32>,
+    ) -> Self {
+        let matrix = |name: &str, shape: [usize; 2]| {
+            FrozenMatrix::new(shape[0], shape[1], values(name, &shape))
+        };
+        let linear = |layer, shape: &LinearShape| {
+            let path = config.linear_path(layer, shape.projection);
+            let bias = || values(&path.tensor("bias"), &shape.shape[..1]);
+            Linear {
+                weight: matrix(&path.tensor("weight"), shape.shape),
+                bias: shape.has_bias.then(bias),
+            }
+        };
+        let table = [config.vocab_size, config.hidden_size];
+        let mut outside = DecoderLayer::empty();
+        for shape in config.linears_outside() {
+            *outside.linear_mut(shape.projection) = linear(None, &shape);
+        }
+        let layer = |(index, kind): (usize, &LayerKind)| {
+            let mut layer = DecoderLayer::empty();
+            for shape in kind.linears(config.hidden_size) {
+                *layer.linear_mut(shape.projection) = linear(Some(index), &shape);
+            }
+            for (vector, shape) in kind.vectors(config.hidden_size) {
+                let name = config.vector_name(index, vector);
+                layer.vectors[vector as usize] = values(&name, &shape);
+            }
+            layer
+        };
+        let inputs = config
+            .per_layer_input()
+            .zip(config.ends.vocab_size_per_layer_input);
+        let inputs = inputs.map(|(width, rows)| {
+            let table = config.outside_name("embed_tokens_per_layer.weight");
+            let norm = config.outside_name("per_layer_projection_norm.weight");
+            PerLayerInputs {
+                embed_tokens_per_layer: matrix(&table, [rows, width * config.layers.len()]),
+                per_layer_projection_norm: values(&norm, &[width]),
+            }
+        });
+        Self {
+            config: config.clone(),
+            embed_tokens: matrix(&config.embedding(), table),
+            outside,
+            per_layer_inputs: inputs,
+            layers: config.layers.iter().enumerate().map(layer).collect(),
+            norm: values(&config.outside_name("norm.weight"), &table[1..]),
+            lm_head: (!config.tie_word_embeddings).then(|| matrix("lm_head.weight", table)),
+        }
+    }
+
     /// The output table `[V, H]`.
     pub fn output(&self) -> &FrozenMatrix {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
@@ -265,5 +321,36 @@ impl Loader<'_> {
             weight,
             bias: bias.transpose()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::golden;
+
+    #[test]
+    fn the_numbers_of_a_checkpoint_make_the_decoder_that_is_loaded_from_it() {
+        for family in ["llama", "qwen2", "gemma4", "lfm2"] {
+            let folder = golden().join("tiny").join(family);
+            let checkpoint = Checkpoint::open(&folder.display().to_string()).unwrap();
+            let loaded = Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
+            let made = Decoder::from_values(checkpoint.config(), |name, shape| {
+                checkpoint.tensor_of(name, shape).unwrap().to_f32()
+            });
+            let rows = |matrix: &FrozenMatrix| {
+                let all: Vec<u32> = (0..matrix.rows() as u32).collect();
+                matrix.gather(&all)
+            };
+            assert_eq!(rows(loaded.output()), rows(made.output()));
+            assert_eq!((&loaded.norm, loaded.bytes()), (&made.norm, made.bytes()));
+            for (loaded, made) in loaded.layers.iter().zip(&made.layers) {
+                assert_eq!(loaded.vectors, made.vectors, "{family}");
+                for ((_, loaded), (_, made)) in loaded.linears().zip(made.linears()) {
+                    assert_eq!(rows(&loaded.weight), rows(&made.weight));
+                    assert_eq!(loaded.bias, made.bias);
+                }
+            }
+        }
     }
 }
