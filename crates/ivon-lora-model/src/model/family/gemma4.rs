@@ -142,7 +142,8 @@ fn translate_feed_forward(from: &Metadata, to: &mut Translation) -> Result<(), M
     let (key, layers) = ("feed_forward_length", to.count("num_hidden_layers"));
     let widths = from.counts(key, layers)?;
     let widths = widths.ok_or_else(|| from.wrong(key, "missing", "a whole number"))?;
-    let (first, last) = (widths[0], widths[layers - 1]);
+    let first = widths.first().copied().unwrap_or(0);
+    let last = widths.last().copied().unwrap_or(0);
     let shared = layers.saturating_sub(to.count("num_kv_shared_layers"));
     let expected = |layer: usize| if layer < shared { first } else { last };
     let fits = last == first || last == first.saturating_mul(2) && shared < layers;
@@ -153,7 +154,8 @@ fn translate_feed_forward(from: &Metadata, to: &mut Translation) -> Result<(), M
             .any(|(layer, width)| *width != expected(layer))
     {
         let expected = "one width, or twice that in the layers that share keys and values";
-        return Err(from.wrong(key, format!("`{widths:?}`"), expected));
+        let found: Vec<String> = widths.iter().map(|width| width.to_string()).collect();
+        return Err(from.wrong(key, format!("`{}`", found.join(", ")), expected));
     }
     to.set("intermediate_size", from.key(key), first);
     to.imply("use_double_wide_mlp", last != first);

@@ -644,7 +644,7 @@ fn what_a_family_cannot_be_is_refused_by_the_key_of_the_metadata() {
             "gemma4",
             "gemma4.feed_forward_length",
             layers([48, 96, 48, 96]),
-            "is `[48, 96, 48, 96]`, expected one width, or twice that in the layers that share keys and values",
+            "is `48, 96, 48, 96`, expected one width, or twice that in the layers that share keys and values",
         ),
         (
             "gemma4",
