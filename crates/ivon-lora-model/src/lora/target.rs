@@ -168,35 +168,37 @@ fn compile(pattern: &str) -> Result<Regex, LoraError> {
         .map_err(|error| LoraError::pattern("target_modules", &error))
 }
 
-/// The names of a decoder's linear layers, each once: "self_attn.q_proj, …".
-pub(super) fn linear_names(decoder: &DecoderConfig) -> String {
-    let mut names: Vec<&str> = Vec::new();
+/// The linear layers of a decoder by name, each with the number of places that it has.
+fn counted(decoder: &DecoderConfig) -> Vec<(LinearPath, usize)> {
+    let mut counts: Vec<(LinearPath, usize)> = Vec::new();
     for (path, _) in decoder.linears() {
-        if !names.contains(&path.name) {
-            names.push(path.name);
+        match counts.iter_mut().find(|(known, _)| known.name == path.name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((path, 1)),
         }
     }
-    names.join(", ")
+    counts
+}
+
+/// The names of a decoder's linear layers, each once: "self_attn.q_proj, …".
+pub(super) fn linear_names(decoder: &DecoderConfig) -> String {
+    let names = counted(decoder).into_iter().map(|(path, _)| path.name);
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// "`self_attn.q_proj`, … of `model.layers.0` to `model.layers.29`"; a name that only some layers
 /// have is followed by their number.
 fn available(decoder: &DecoderConfig) -> String {
-    let (linears, layers) = (decoder.linears(), decoder.num_hidden_layers);
-    let mut counts: Vec<(LinearPath, usize)> = Vec::new();
-    for (path, _) in &linears {
-        match counts.iter_mut().find(|(known, _)| known.name == path.name) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((*path, 1)),
-        }
-    }
-    let inside = counts.iter().filter(|(path, _)| path.layer.is_some());
-    let names = inside.map(|(path, count)| match *count {
+    let layers = decoder.num_hidden_layers;
+    let (inside, outside): (Vec<_>, Vec<_>) = counted(decoder)
+        .into_iter()
+        .partition(|(path, _)| path.layer.is_some());
+    let names = inside.iter().map(|(path, count)| match *count {
         all if all == layers => format!("`{}`", path.name),
         some => format!("`{}` ({some} of {layers} layers)", path.name),
     });
-    let outside = counts.iter().filter(|(path, _)| path.layer.is_none());
     let outside: String = outside
+        .iter()
         .map(|(path, _)| format!(", and `{}`", module_path(*path)))
         .collect();
     format!(
@@ -210,22 +212,16 @@ fn available(decoder: &DecoderConfig) -> String {
 /// A note on each target that only some of the layers have, such as "`self_attn.v_proj`: 15 of 35
 /// layers have it".
 pub(super) fn partial_targets(targets: &[LinearPath], decoder: &DecoderConfig) -> Vec<String> {
-    let mut names: Vec<&str> = Vec::new();
-    for path in targets.iter().filter(|path| path.layer.is_some()) {
-        if !names.contains(&path.name) {
-            names.push(path.name);
-        }
-    }
-    let linears = decoder.linears();
     let layers = decoder.num_hidden_layers;
-    let note = |name: &&str| {
-        let count = linears
-            .iter()
-            .filter(|(path, _)| path.name == *name)
-            .count();
-        (count < layers).then(|| format!("`{name}`: {count} of {layers} layers have it"))
+    let is_target = |name: &str| {
+        let mut targets = targets.iter().filter(|path| path.layer.is_some());
+        targets.any(|path| path.name == name)
     };
-    names.iter().filter_map(note).collect()
+    counted(decoder)
+        .into_iter()
+        .filter(|(path, count)| *count < layers && is_target(path.name))
+        .map(|(path, count)| format!("`{}`: {count} of {layers} layers have it", path.name))
+        .collect()
 }
 
 impl LoraConfig {

@@ -1,9 +1,10 @@
 //! The frozen decoder: every weight of the checkpoint, with the checkpoint's names.
 
+use std::convert::Infallible;
+
 use super::checkpoint::Checkpoint;
 use super::config::DecoderConfig;
 use super::error::ModelError;
-use super::layer_kind::LayerKind;
 use super::layer_vector::LayerVector;
 use super::matrix::FrozenMatrix;
 use super::projection::{LinearShape, Projection};
@@ -124,24 +125,11 @@ impl Decoder {
     /// # Errors
     /// If a tensor is missing, has another shape or cannot be decoded.
     pub fn load(checkpoint: &Checkpoint, precision: BasePrecision) -> Result<Self, ModelError> {
-        let config = checkpoint.config();
-        let loader = Loader {
+        let stored = Stored {
             checkpoint,
             precision,
         };
-        let lm_head = (!config.tie_word_embeddings).then_some("lm_head.weight");
-        let shape = [config.vocab_size, config.hidden_size];
-        Ok(Self {
-            config: config.clone(),
-            embed_tokens: loader.table(&config.embedding(), shape)?,
-            outside: loader.outside()?,
-            per_layer_inputs: loader.per_layer_inputs()?,
-            layers: (0..config.num_hidden_layers)
-                .map(|index| loader.layer(index))
-                .collect::<Result<_, ModelError>>()?,
-            norm: loader.norm(&config.outside_name("norm.weight"), config.hidden_size)?,
-            lm_head: lm_head.map(|name| loader.table(name, shape)).transpose()?,
-        })
+        compose(checkpoint.config(), &stored)
     }
 
     /// A decoder of this shape from the numbers that `values` returns for the name and the shape of
@@ -150,52 +138,9 @@ impl Decoder {
         config: &DecoderConfig,
         values: impl Fn(&str, &[usize]) -> Vec<f32>,
     ) -> Self {
-        let matrix = |name: &str, shape: [usize; 2]| {
-            FrozenMatrix::new(shape[0], shape[1], values(name, &shape))
-        };
-        let linear = |layer, shape: &LinearShape| {
-            let path = config.linear_path(layer, shape.projection);
-            let bias = || values(&path.tensor("bias"), &shape.shape[..1]);
-            Linear {
-                weight: matrix(&path.tensor("weight"), shape.shape),
-                bias: shape.has_bias.then(bias),
-            }
-        };
-        let table = [config.vocab_size, config.hidden_size];
-        let mut outside = DecoderLayer::empty();
-        for shape in config.linears_outside() {
-            *outside.linear_mut(shape.projection) = linear(None, &shape);
-        }
-        let layer = |(index, kind): (usize, &LayerKind)| {
-            let mut layer = DecoderLayer::empty();
-            for shape in kind.linears(config.hidden_size) {
-                *layer.linear_mut(shape.projection) = linear(Some(index), &shape);
-            }
-            for (vector, shape) in kind.vectors(config.hidden_size) {
-                let name = config.vector_name(index, vector);
-                layer.vectors[vector as usize] = values(&name, &shape);
-            }
-            layer
-        };
-        let inputs = config
-            .per_layer_input()
-            .zip(config.ends.vocab_size_per_layer_input);
-        let inputs = inputs.map(|(width, rows)| {
-            let table = config.outside_name("embed_tokens_per_layer.weight");
-            let norm = config.outside_name("per_layer_projection_norm.weight");
-            PerLayerInputs {
-                embed_tokens_per_layer: matrix(&table, [rows, width * config.layers.len()]),
-                per_layer_projection_norm: values(&norm, &[width]),
-            }
-        });
-        Self {
-            config: config.clone(),
-            embed_tokens: matrix(&config.embedding(), table),
-            outside,
-            per_layer_inputs: inputs,
-            layers: config.layers.iter().enumerate().map(layer).collect(),
-            norm: values(&config.outside_name("norm.weight"), &table[1..]),
-            lm_head: (!config.tie_word_embeddings).then(|| matrix("lm_head.weight", table)),
+        match compose(config, &Given(values)) {
+            Ok(decoder) => decoder,
+            Err(never) => match never {},
         }
     }
 
@@ -215,21 +160,110 @@ impl Decoder {
     }
 }
 
-/// Reads tensors of a checkpoint by name, and releases the memory of each after it is read.
-struct Loader<'a> {
+/// Where the weights of a decoder come from, by the names of their tensors.
+trait Source {
+    /// What can fail.
+    type Error;
+
+    /// The weight of a linear layer.
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, Self::Error>;
+
+    /// A table over the vocabulary.
+    fn table(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, Self::Error>;
+
+    /// Another tensor.
+    fn vector(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Self::Error>;
+
+    /// The weight of a norm, as it is multiplied.
+    fn norm(&self, name: &str, len: usize) -> Result<Vec<f32>, Self::Error>;
+}
+
+/// A decoder of this shape, part by part as its configuration composes it.
+fn compose<S: Source>(config: &DecoderConfig, source: &S) -> Result<Decoder, S::Error> {
+    let hidden = config.hidden_size;
+    let shape = [config.vocab_size, hidden];
+    let mut outside = DecoderLayer::empty();
+    for shape in config.linears_outside() {
+        *outside.linear_mut(shape.projection) = linear(config, source, None, &shape)?;
+    }
+    let inputs = config.ends.vocab_size_per_layer_input;
+    let inputs = config.per_layer_input().zip(inputs);
+    let inputs = inputs.map(|(width, rows)| per_layer_inputs(config, source, [width, rows]));
+    let layers = 0..config.layers.len();
+    let lm_head = (!config.tie_word_embeddings).then_some("lm_head.weight");
+    Ok(Decoder {
+        config: config.clone(),
+        embed_tokens: source.table(&config.embedding(), shape)?,
+        outside,
+        per_layer_inputs: inputs.transpose()?,
+        layers: layers
+            .map(|index| layer(config, source, index))
+            .collect::<Result<_, _>>()?,
+        norm: source.norm(&config.outside_name("norm.weight"), hidden)?,
+        lm_head: lm_head.map(|name| source.table(name, shape)).transpose()?,
+    })
+}
+
+fn per_layer_inputs<S: Source>(
+    config: &DecoderConfig,
+    source: &S,
+    [width, rows]: [usize; 2],
+) -> Result<PerLayerInputs, S::Error> {
+    let table = config.outside_name("embed_tokens_per_layer.weight");
+    let norm = config.outside_name("per_layer_projection_norm.weight");
+    let all = width * config.layers.len();
+    Ok(PerLayerInputs {
+        embed_tokens_per_layer: source.table(&table, [rows, all])?,
+        per_layer_projection_norm: source.norm(&norm, width)?,
+    })
+}
+
+fn layer<S: Source>(
+    config: &DecoderConfig,
+    source: &S,
+    index: usize,
+) -> Result<DecoderLayer, S::Error> {
+    let (kind, hidden) = (&config.layers[index], config.hidden_size);
+    let mut layer = DecoderLayer::empty();
+    for shape in kind.linears(hidden) {
+        *layer.linear_mut(shape.projection) = linear(config, source, Some(index), &shape)?;
+    }
+    for (vector, shape) in kind.vectors(hidden) {
+        let name = config.vector_name(index, vector);
+        layer.vectors[vector as usize] = match vector.is_norm_around_one() {
+            true => source.norm(&name, shape[0])?,
+            false => source.vector(&name, &shape)?,
+        };
+    }
+    Ok(layer)
+}
+
+fn linear<S: Source>(
+    config: &DecoderConfig,
+    source: &S,
+    layer: Option<usize>,
+    shape: &LinearShape,
+) -> Result<Linear, S::Error> {
+    let path = config.linear_path(layer, shape.projection);
+    let bias = || source.vector(&path.tensor("bias"), &shape.shape[..1]);
+    Ok(Linear {
+        weight: source.matrix(&path.tensor("weight"), shape.shape)?,
+        bias: shape.has_bias.then(bias).transpose()?,
+    })
+}
+
+/// The tensors of a checkpoint; the memory of each is released after it is read.
+struct Stored<'a> {
     checkpoint: &'a Checkpoint,
     precision: BasePrecision,
 }
 
-impl Loader<'_> {
-    fn matrix(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        precision: BasePrecision,
-    ) -> Result<FrozenMatrix, ModelError> {
+impl Source for Stored<'_> {
+    type Error = ModelError;
+
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, ModelError> {
         let stored = self.checkpoint.tensor_of(name, &shape)?;
-        let matrix = match precision {
+        let matrix = match self.precision {
             BasePrecision::F32 => FrozenMatrix::widened(&stored),
             BasePrecision::Bf16 => FrozenMatrix::rounded(&stored),
             BasePrecision::AsIs => FrozenMatrix::kept(&stored),
@@ -244,11 +278,16 @@ impl Loader<'_> {
         Ok(matrix)
     }
 
+    /// Only the rows that are looked up come into memory.
+    fn table(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, ModelError> {
+        let stored = self.checkpoint.tensor_of(name, &shape)?;
+        Ok(FrozenMatrix::mapped(&stored))
+    }
+
     fn vector(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         Ok(self.checkpoint.tensor_of(name, shape)?.to_f32())
     }
 
-    /// The weight of a norm, as it is multiplied.
     fn norm(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
         let mut weight = self.vector(name, &[len])?;
         if self.checkpoint.config().family().norms_add_one {
@@ -256,71 +295,29 @@ impl Loader<'_> {
         }
         Ok(weight)
     }
+}
 
-    /// A table over the vocabulary, of which only the rows that are looked up come into memory.
-    fn table(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, ModelError> {
-        Ok(FrozenMatrix::mapped(
-            &self.checkpoint.tensor_of(name, &shape)?,
-        ))
+/// Numbers by name and shape.
+struct Given<F>(F);
+
+impl<F: Fn(&str, &[usize]) -> Vec<f32>> Source for Given<F> {
+    type Error = Infallible;
+
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, Infallible> {
+        let values = (self.0)(name, &shape);
+        Ok(FrozenMatrix::new(shape[0], shape[1], values))
     }
 
-    fn per_layer_inputs(&self) -> Result<Option<PerLayerInputs>, ModelError> {
-        let config = self.checkpoint.config();
-        let (Some(width), Some(rows)) = (
-            config.per_layer_input(),
-            config.ends.vocab_size_per_layer_input,
-        ) else {
-            return Ok(None);
-        };
-        let table = config.outside_name("embed_tokens_per_layer.weight");
-        let all = width * config.layers.len();
-        Ok(Some(PerLayerInputs {
-            embed_tokens_per_layer: self.table(&table, [rows, all])?,
-            per_layer_projection_norm: self.norm(
-                &config.outside_name("per_layer_projection_norm.weight"),
-                width,
-            )?,
-        }))
+    fn table(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, Infallible> {
+        self.matrix(name, shape)
     }
 
-    fn outside(&self) -> Result<DecoderLayer, ModelError> {
-        let mut layer = DecoderLayer::empty();
-        for shape in self.checkpoint.config().linears_outside() {
-            *layer.linear_mut(shape.projection) = self.linear(None, &shape)?;
-        }
-        Ok(layer)
+    fn vector(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Infallible> {
+        Ok((self.0)(name, shape))
     }
 
-    fn layer(&self, index: usize) -> Result<DecoderLayer, ModelError> {
-        let config = self.checkpoint.config();
-        let (kind, hidden) = (&config.layers[index], config.hidden_size);
-        let mut layer = DecoderLayer::empty();
-        for shape in kind.linears(hidden) {
-            *layer.linear_mut(shape.projection) = self.linear(Some(index), &shape)?;
-        }
-        for (vector, shape) in kind.vectors(hidden) {
-            let name = config.vector_name(index, vector);
-            layer.vectors[vector as usize] = match vector.is_norm_around_one() {
-                true => self.norm(&name, shape[0])?,
-                false => self.vector(&name, &shape)?,
-            };
-        }
-        Ok(layer)
-    }
-
-    fn linear(&self, layer: Option<usize>, shape: &LinearShape) -> Result<Linear, ModelError> {
-        let path = self
-            .checkpoint
-            .config()
-            .linear_path(layer, shape.projection);
-        let weight = self.matrix(&path.tensor("weight"), shape.shape, self.precision)?;
-        let bias = shape
-            .has_bias
-            .then(|| self.vector(&path.tensor("bias"), &shape.shape[..1]));
-        Ok(Linear {
-            weight,
-            bias: bias.transpose()?,
-        })
+    fn norm(&self, name: &str, len: usize) -> Result<Vec<f32>, Infallible> {
+        self.vector(name, &[len])
     }
 }
 

@@ -234,13 +234,8 @@ impl LayerPass<'_> {
             low_out,
         } = tape;
         let gated = self.gated_output(&o, &z);
-        let mut d_gated = self.take(gated.len());
-        let through = [ProjectionGradient::new(
-            Projection::DeltaOut,
-            d_out,
-            low_out.as_ref(),
-        )];
-        self.project_backward(&through, &gated, Some(&mut d_gated), gradient);
+        let through = ProjectionGradient::new(Projection::DeltaOut, d_out, low_out.as_ref());
+        let d_gated = self.input_gradient(through, &gated, gradient);
         drop(gated);
         let d_gated = self.of_all_tokens(d_gated);
         let weight = self.weights.vector(LayerVector::DeltaNorm);

@@ -71,8 +71,8 @@ impl LayerPass<'_> {
             low_down,
         } = tape;
         self.down_backward(dy, low_down.as_ref(), [&mut gate, &mut up], gradient);
-        let mut dx = self.take(x.len());
         if !self.kind.mlp.is_fused {
+            let mut dx = self.take(x.len());
             let through = [
                 ProjectionGradient::new(Projection::Gate, &gate, low_gate.as_ref()),
                 ProjectionGradient::new(Projection::Up, &up, low_up.as_ref()),
@@ -91,13 +91,8 @@ impl LayerPass<'_> {
             };
             kernel::copy_columns(View::new(values, rows, wide), out);
         }
-        let through = [ProjectionGradient::new(
-            Projection::GateUp,
-            &both,
-            low_gate.as_ref(),
-        )];
-        self.project_backward(&through, x, Some(&mut dx), gradient);
-        dx
+        let through = ProjectionGradient::new(Projection::GateUp, &both, low_gate.as_ref());
+        self.input_gradient(through, x, gradient)
     }
 
     /// Backward through Down(act(gate) ⊙ up): replaces gate and up by their gradients.

@@ -160,26 +160,17 @@ impl LayerPass<'_> {
         kernel::rms_norm_backward(&dz, &out, weight, &inverse, &mut d_out, false);
         let mut gated = self.take(gate.len());
         kernel::gelu_gated(&gate, &input, &mut gated);
-        let mut d_gated = self.take(gate.len());
-        let through = [ProjectionGradient::new(
-            Projection::PerLayerProjection,
-            &d_out,
-            low_out.as_ref(),
-        )];
-        self.project_backward(&through, &gated, Some(&mut d_gated), gradient);
+        let projection = Projection::PerLayerProjection;
+        let through = ProjectionGradient::new(projection, &d_out, low_out.as_ref());
+        let d_gated = self.input_gradient(through, &gated, gradient);
         kernel::gelu_gated_backward(&d_gated, &mut gate, &mut input);
         if let (Some(inputs), Some(index)) = (self.pass.inputs, self.index) {
             let sizes = [width, self.inputs_width(width)];
             let d = self.of_all_tokens(input);
             inputs.add_gradient(index, &d, sizes, self.pass.pool);
         }
-        let mut dy = self.take(y.len());
-        let through = [ProjectionGradient::new(
-            Projection::PerLayerGate,
-            &gate,
-            low_gate.as_ref(),
-        )];
-        self.project_backward(&through, &y, Some(&mut dy), gradient);
+        let through = ProjectionGradient::new(Projection::PerLayerGate, &gate, low_gate.as_ref());
+        let mut dy = self.input_gradient(through, &y, gradient);
         kernel::add(&mut dy, &dz);
         dy
     }

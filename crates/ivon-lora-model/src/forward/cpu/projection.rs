@@ -59,4 +59,16 @@ impl LayerPass<'_> {
         }
         self.low_backward(through, x, dx, gradient);
     }
+
+    /// The gradient of the input x of one projection; writes those of its adapter to `gradient`.
+    pub fn input_gradient(
+        &self,
+        through: ProjectionGradient<'_>,
+        x: &[f32],
+        gradient: &mut [f32],
+    ) -> Buffer {
+        let mut dx = self.take(x.len());
+        self.project_backward(&[through], x, Some(&mut dx), gradient);
+        dx
+    }
 }

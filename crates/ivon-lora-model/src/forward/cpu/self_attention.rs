@@ -238,14 +238,9 @@ impl LayerPass<'_> {
         gradient: &mut [f32],
     ) -> [Buffer; 3] {
         let gated = self.gated_heads(attention, &tape.attended, tape.gate.as_deref());
-        let mut d_attended = self.take(tape.attended.len());
-        let through = [ProjectionGradient::new(
-            Projection::O,
-            dy,
-            tape.low_o.as_ref(),
-        )];
+        let through = ProjectionGradient::new(Projection::O, dy, tape.low_o.as_ref());
         let output = gated.as_deref().unwrap_or(&tape.attended);
-        self.project_backward(&through, output, Some(&mut d_attended), gradient);
+        let mut d_attended = self.input_gradient(through, output, gradient);
         let width = attention.head_dim;
         let mut d_both = tape.gate.take();
         if let Some(both) = &mut d_both {

@@ -107,13 +107,8 @@ impl LayerPass<'_> {
             low: [low_in, low_out],
         } = tape;
         let gated = self.gated_convolution(&parts, &convolved);
-        let mut d_gated = self.take(gated.len());
-        let through = [ProjectionGradient::new(
-            Projection::ConvolutionOut,
-            d_out,
-            low_out.as_ref(),
-        )];
-        self.project_backward(&through, &gated, Some(&mut d_gated), gradient);
+        let through = ProjectionGradient::new(Projection::ConvolutionOut, d_out, low_out.as_ref());
+        let d_gated = self.input_gradient(through, &gated, gradient);
         let d_gated = self.of_all_tokens(d_gated);
         let d_parts = self.parts_gradient(convolution, &parts, &convolved, &d_gated);
         let mut dx = wants_dx.then(|| self.take(input.len()));

@@ -57,10 +57,7 @@ pub(super) const GEMMA2: Family = Family {
 };
 
 fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
-    metadata::sizes(from, to)?;
-    metadata::key_heads(from, to)?;
-    metadata::head_width(from, to)?;
-    metadata::feed_forward(from, to)?;
+    metadata::uniform_sizes(from, to)?;
     metadata::rope(from, to)?;
     metadata::layer_types(from, to, 2)?;
     let key = "attention.sliding_window";

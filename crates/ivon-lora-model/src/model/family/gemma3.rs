@@ -59,10 +59,7 @@ pub(super) const GEMMA3: Family = Family {
 };
 
 fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
-    metadata::sizes(from, to)?;
-    metadata::key_heads(from, to)?;
-    metadata::head_width(from, to)?;
-    metadata::feed_forward(from, to)?;
+    metadata::uniform_sizes(from, to)?;
     metadata::two_ropes(from, to, 10_000.0)?;
     // Without a window, no layer has one.
     let window = from.count("attention.sliding_window")?;

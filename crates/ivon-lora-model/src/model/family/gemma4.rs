@@ -9,7 +9,7 @@ use super::gemma2::{around, ends, mlp, refuse_later_tokens};
 use super::gemma3::GEMMA3;
 use super::metadata;
 use super::sizes::Sizes;
-use super::windows::LAYER_TYPES;
+use super::sliding::slides;
 use crate::model::attention::{Attention, HeadNorm, KeyValues};
 use crate::model::config::{DecoderConfig, Ends};
 use crate::model::error::ModelError;
@@ -227,10 +227,15 @@ fn read(
     let per_layer_input = Some(width).filter(|width| *width > 0);
     let flag = |key| Ok::<_, ModelError>(fields.flag(key)?.unwrap_or(false));
     let shared = fields.count("num_kv_shared_layers")?.unwrap_or(0);
+    let mut slides = slides(fields, &sizes, 6)?;
+    // The last layer never has a window.
+    if let Some(last) = slides.last_mut() {
+        *last = false;
+    }
     let layers = Layers {
         fields,
         sizes,
-        slides: sliding(fields, sizes.described_layers())?,
+        slides,
         window: fields.count("sliding_window")?.unwrap_or(512),
         ropes: ropes(fields, sizes.rope_defaults(family), notes)?,
         own_keys: sizes.layers.saturating_sub(shared),
@@ -252,18 +257,6 @@ fn read(
         },
         ..sizes.decoder(family, kinds.collect::<Result<_, _>>()?)
     })
-}
-
-/// Whether each layer has a window: those of `layer_types`, else all but every sixth; the last
-/// never has.
-fn sliding(fields: &Fields, layers: usize) -> Result<Vec<bool>, ModelError> {
-    let types = fields.layer_types(&LAYER_TYPES)?;
-    let slides = |index: usize| match &types {
-        _ if index + 1 == layers => false,
-        Some(types) => types.get(index) == Some(&"sliding_attention"),
-        None => !(index + 1).is_multiple_of(6),
-    };
-    Ok((0..layers).map(slides).collect())
 }
 
 /// The rotary embeddings of layers with a window, and of those without: by default a quarter of the

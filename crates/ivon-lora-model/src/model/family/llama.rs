@@ -46,10 +46,7 @@ pub(super) const LLAMA: Family = Family {
 
 /// Layers that are all alike.
 pub(super) fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
-    metadata::sizes(from, to)?;
-    metadata::key_heads(from, to)?;
-    metadata::head_width(from, to)?;
-    metadata::feed_forward(from, to)?;
+    metadata::uniform_sizes(from, to)?;
     metadata::rope(from, to)?;
     let window = from.count("attention.sliding_window")?;
     to.every_window = window.filter(|window| *window > 0);

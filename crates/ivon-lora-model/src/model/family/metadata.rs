@@ -40,6 +40,17 @@ pub(super) fn sizes(from: &Metadata, to: &mut Translation) -> Result<(), ModelEr
     Ok(())
 }
 
+/// [`sizes`], and those of the heads and the MLP, which are the same in all layers.
+///
+/// # Errors
+/// As [`sizes`].
+pub(super) fn uniform_sizes(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    sizes(from, to)?;
+    key_heads(from, to)?;
+    head_width(from, to)?;
+    feed_forward(from, to)
+}
+
 /// The number of key heads of every layer.
 pub(super) fn key_heads(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
     let key = "attention.head_count_kv";

@@ -42,10 +42,7 @@ pub(super) const OLMO2: Family = Family {
 
 /// A file with windows is that of an OLMo 3.
 fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
-    metadata::sizes(from, to)?;
-    metadata::key_heads(from, to)?;
-    metadata::head_width(from, to)?;
-    metadata::feed_forward(from, to)?;
+    metadata::uniform_sizes(from, to)?;
     let key = "attention.sliding_window";
     let Some(window) = from.count(key)?.filter(|window| *window > 0) else {
         return metadata::rope(from, to);

@@ -39,10 +39,7 @@ pub(super) const PHI3: Family = Family {
 };
 
 fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
-    metadata::sizes(from, to)?;
-    metadata::key_heads(from, to)?;
-    metadata::head_width(from, to)?;
-    metadata::feed_forward(from, to)?;
+    metadata::uniform_sizes(from, to)?;
     metadata::partial_rope(from, to)?;
     let key = "attention.sliding_window";
     // 0 says that there is none.

@@ -27,14 +27,25 @@ pub(super) fn sliding_layers(
         true => fields.count("sliding_window")?,
         false => pattern.window,
     };
-    let interval = pattern.interval.max(1);
+    let slides = slides(fields, sizes, pattern.interval)?.into_iter();
+    Ok(slides.map(|slides| window.filter(|_| slides)).collect())
+}
+
+/// Whether each layer has a window, if there are windows: those of `layer_types`, else all but every
+/// `interval`-th.
+///
+/// # Errors
+/// [`ModelError::Setting`] for a list of the wrong type or length.
+pub(super) fn slides(
+    fields: &Fields,
+    sizes: &Sizes,
+    interval: usize,
+) -> Result<Vec<bool>, ModelError> {
+    let interval = interval.max(1);
     let types = fields.layer_types(&LAYER_TYPES)?;
     let slides = |index: usize| match &types {
         Some(types) => types.get(index) == Some(&"sliding_attention"),
         None => !(index + 1).is_multiple_of(interval),
     };
-    let layers = 0..sizes.described_layers();
-    Ok(layers
-        .map(|index| window.filter(|_| slides(index)))
-        .collect())
+    Ok((0..sizes.described_layers()).map(slides).collect())
 }
