@@ -327,12 +327,11 @@ fn a_file_that_another_process_downloads_is_waited_for() {
     let blobs = cache.path().join("models--org--tiny/blobs");
     let other = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(60));
+        // As every downloader into this cache does: whole under another name first, then renamed.
         std::fs::create_dir_all(&blobs).unwrap();
-        std::fs::write(
-            blobs.join("etag-model.safetensors"),
-            &Content::golden().files[WEIGHTS],
-        )
-        .unwrap();
+        let partial = blobs.join("etag-model.safetensors.incomplete");
+        std::fs::write(&partial, &Content::golden().files[WEIGHTS]).unwrap();
+        std::fs::rename(&partial, blobs.join("etag-model.safetensors")).unwrap();
         drop(lock);
     });
     let opened = open("org/tiny", &hub.settings(cache.path())).unwrap();
