@@ -68,7 +68,7 @@ impl Trainer {
     /// # Errors
     /// The optimizer's errors.
     pub fn step(&mut self, index: u64, examples: &[&Encoded]) -> Result<Step, Failure> {
-        let batch = Questions::pack(examples).batch;
+        let batch = Questions::pack(examples)?.batch;
         let first = first_adapted_layer(self.optimizer.adapter());
         let started = Instant::now();
         let mut inner = BatchObjective::new(

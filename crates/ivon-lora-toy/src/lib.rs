@@ -260,9 +260,13 @@ mod tests {
             let expected = ["ĠNo", "ĠYes"]
                 .map(|word| tokenizer.token_to_id(word).unwrap())
                 .to_vec();
-            assert!(set.examples.iter().all(|example| *example.choices()
-                == Choices::Tokens(expected.clone())
-                && example.tokens.len() < 40));
+            assert!(
+                set.examples
+                    .iter()
+                    .all(|example| *example.choices().unwrap()
+                        == Choices::Tokens(expected.clone())
+                        && example.tokens.len() < 40)
+            );
         }
     }
 

@@ -52,5 +52,5 @@ pub use task::{
 };
 pub use tokens::{
     Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, Encoded, EncodedSet,
-    Segment, Target, Tokenizer, batch_indices, encode_all, encode_any,
+    Segment, Target, TextTarget, Tokenizer, batch_indices, encode_all, encode_any,
 };

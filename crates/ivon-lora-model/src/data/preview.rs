@@ -139,7 +139,7 @@ impl Preview {
         if truncated {
             self.shortened.add(&example.id);
         }
-        self.whole_answers += usize::from(matches!(encoded.choices(), Choices::Answers(_)));
+        self.whole_answers += usize::from(matches!(encoded.choices(), Some(Choices::Answers(_))));
         match example.label {
             Some(label) => {
                 let word = example.answers.get(label).cloned().unwrap_or_default();
@@ -159,14 +159,15 @@ impl ExampleView {
         tokenizer: &Tokenizer,
     ) -> Result<Self, DataError> {
         let scored: Vec<Vec<TokenView>> = match encoded.choices() {
-            Choices::Tokens(ids) => ids
+            Some(Choices::Tokens(ids)) => ids
                 .iter()
                 .map(|id| views(tokenizer, &[*id]))
                 .collect::<Result<_, _>>()?,
-            Choices::Answers(answers) => answers
+            Some(Choices::Answers(answers)) => answers
                 .iter()
                 .map(|ids| views(tokenizer, ids))
                 .collect::<Result<_, _>>()?,
+            None => Vec::new(),
         };
         Ok(Self {
             label: encoded.label(),

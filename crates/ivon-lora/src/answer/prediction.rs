@@ -112,7 +112,7 @@ impl AnswerRule {
             id: example.id.clone(),
             label: example.label(),
             choices: Vec::new(),
-            choice_tokens: tokens_of(example.choices()),
+            choice_tokens: example.choices().map(tokens_of).unwrap_or_default(),
             probabilities_at_mean: probabilities(mean),
             probabilities: probabilities(average),
             answer: source.answers.get(answer).cloned().unwrap_or_default(),

@@ -442,7 +442,9 @@ mod tests {
         );
         // With KL terms of known size: σ(−1)² = 0.0723 and M = I for every token of every layer.
         let weighted = Clora::at_draw(&identity, draw(1.0, 0.0));
-        let batch = crate::predict::Questions::pack(&[&examples()[0]]).batch;
+        let batch = crate::predict::Questions::pack(&[&examples()[0]])
+            .unwrap()
+            .batch;
         let hidden = network.hidden(&batch, &Draw::of(weighted));
         let found = f64::from(hidden.penalty.unwrap().into_scalar::<f32>());
         let sd = (1.0 / (1.0 + 1f64.exp())).powi(2);

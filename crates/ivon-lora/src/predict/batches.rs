@@ -30,8 +30,8 @@ pub(super) fn batches(examples: &[Encoded], batch_tokens: usize) -> Vec<Vec<usiz
 /// Tokens of an example's prompt and its whole answers.
 fn tokens(example: &Encoded) -> usize {
     let answers = match example.choices() {
-        Choices::Tokens(_) => 0,
-        Choices::Answers(answers) => answers.iter().map(Vec::len).sum(),
+        Some(Choices::Tokens(_)) | None => 0,
+        Some(Choices::Answers(answers)) => answers.iter().map(Vec::len).sum(),
     };
     example.tokens.len() + answers
 }

@@ -34,19 +34,36 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Packs examples: first the beginning that all share, then each prompt, with whole answers
-    /// below it.
-    pub fn pack(examples: &[&Encoded]) -> Self {
+    /// Packs examples, see [`Questions::with_choices`].
+    ///
+    /// # Errors
+    /// [`PredictError::NoChoices`] for a text.
+    pub fn pack<'e>(examples: &[&'e Encoded]) -> Result<Self, PredictError> {
+        let with_choices = |&example: &&'e Encoded| {
+            let choices = example.choices();
+            let choices = choices.ok_or_else(|| PredictError::NoChoices {
+                id: example.id.clone(),
+            })?;
+            Ok((example, choices))
+        };
+        let pairs: Result<Vec<_>, PredictError> = examples.iter().map(with_choices).collect();
+        Ok(Self::with_choices(&pairs?))
+    }
+
+    /// Packs examples with their choices: first the beginning that all share, then each prompt, with
+    /// whole answers below it.
+    pub(crate) fn with_choices(examples: &[(&Encoded, &Choices)]) -> Self {
         let mut batch = Batch::default();
-        let (root, shared) = push_common_prefix(&mut batch, examples);
+        let prompts: Vec<&Encoded> = examples.iter().map(|(example, _)| *example).collect();
+        let (root, shared) = push_common_prefix(&mut batch, &prompts);
         let whole_answers = examples
             .iter()
-            .any(|example| matches!(example.choices(), Choices::Answers(_)));
+            .any(|(_, choices)| matches!(choices, Choices::Answers(_)));
         let mut scored = Vec::with_capacity(examples.len());
-        for example in examples {
+        for (example, choices) in examples {
             let prompt = batch.push(&example.tokens[shared..], root, example.key);
             let first = batch.ask_last(prompt);
-            scored.push(match example.choices() {
+            scored.push(match choices {
                 Choices::Tokens(tokens) => {
                     tokens.iter().map(|&token| vec![(first, token)]).collect()
                 }
@@ -297,7 +314,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::data::Target;
+    use crate::data::{Target, TextTarget};
     use crate::lora::Adapter;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::golden;
@@ -325,7 +342,7 @@ mod tests {
 
     fn scores(network: &Network, examples: &[&Encoded]) -> Vec<Vec<f32>> {
         let draw = Draw::base();
-        let questions = Questions::pack(examples);
+        let questions = Questions::pack(examples).unwrap();
         let values: Vec<f32> = choice_log_probabilities(network, &draw, &questions)
             .into_data()
             .try_to_vec()
@@ -423,7 +440,7 @@ mod tests {
         let network = network();
         let few = example(&[5, 6, 7, 8, 9, 10], Choices::Tokens(vec![41, 40]));
         let many = example(&[5, 6, 7, 8, 11], Choices::Tokens(vec![40, 41, 42, 43, 44]));
-        let together = Questions::pack(&[&few, &many]);
+        let together = Questions::pack(&[&few, &many]).unwrap();
         assert_eq!(together.batch.len(), 4 + 2 + 1);
         let found = scores(&network, &[&few, &many]);
         for (question, found) in [&few, &many].into_iter().zip(found) {
@@ -451,10 +468,11 @@ mod tests {
             .train();
         let question = example(&[5, 6, 7], Choices::Answers(vec![vec![40, 41], vec![42]]));
         let draw = Draw::of(adapter.clone());
-        let loss = choice_log_probabilities(&network, &draw, &Questions::pack(&[&question]))
-            .narrow(1, 0, 1)
-            .sum()
-            .neg();
+        let loss =
+            choice_log_probabilities(&network, &draw, &Questions::pack(&[&question]).unwrap())
+                .narrow(1, 0, 1)
+                .sum()
+                .neg();
         let gradients = GradientsParams::from_grads(loss.backward(), &adapter);
         let gradient = |name: &str| {
             let (_, parameter) = adapter
@@ -471,5 +489,24 @@ mod tests {
         // B starts at zero, so at first only B has a gradient.
         assert!(gradient("lora_B") > 0.0);
         assert_eq!(gradient("lora_A"), 0.0);
+    }
+
+    #[test]
+    fn a_text_among_questions_is_refused_by_its_id() {
+        let question = example(&[5, 6, 7], Choices::Tokens(vec![40, 41]));
+        let mut text = question.clone();
+        text.id = "letter".into();
+        text.target = Target::Text(TextTarget {
+            weights: vec![0.0, 1.0, 1.0],
+            bytes: 4,
+            document: 1,
+        });
+        let error = Questions::pack(&[&question, &text]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "example `letter` is a text, which has no choices to answer with"
+        );
+        assert!(error.hint().is_some());
+        assert_eq!((text.label(), text.choices()), (None, None));
     }
 }

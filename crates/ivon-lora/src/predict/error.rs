@@ -32,6 +32,12 @@ pub enum PredictError {
         /// The example.
         id: String,
     },
+    /// A text where a question with choices is needed.
+    #[error("example `{id}` is a text, which has no choices to answer with")]
+    NoChoices {
+        /// The example.
+        id: String,
+    },
     /// The backward pass would have to be observed, which only the CPU operation allows.
     #[error("Kronecker factors are computed on the CPU alone, but the base is on {device}")]
     OnlyCpu {
@@ -75,6 +81,10 @@ impl PredictError {
             Self::NoLabel { .. } => {
                 Some("label the rows of the calibration set, or leave them away".into())
             }
+            Self::NoChoices { .. } => Some(sentence!(
+                "name a task of questions with `{}`",
+                setting("task")
+            )),
             Self::OnlyCpu { .. } => Some(sentence!(
                 "use `{}`, or `laplace_structure = \"diagonal\"`",
                 setting_to("device", "cpu")

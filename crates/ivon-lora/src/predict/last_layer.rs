@@ -40,7 +40,7 @@ impl NoisyNetwork<'_> {
         let mut found: Vec<Logits> = vec![Logits::default(); examples.len()];
         for places in batches(examples, batch_tokens) {
             let members: Vec<&Encoded> = places.iter().map(|&place| &examples[place]).collect();
-            let logits = self.batch_logits(&draw, &Questions::pack(&members))?;
+            let logits = self.batch_logits(&draw, &Questions::pack(&members)?)?;
             for (&place, logits) in places.iter().zip(logits) {
                 found[place] = logits;
             }
@@ -173,10 +173,10 @@ mod tests {
 
     /// The average over draws of every row of the output layer, one by one.
     fn by_drawn_rows(network: &Network, example: &Encoded, draws: usize) -> Vec<f64> {
-        let Choices::Tokens(tokens) = example.choices() else {
+        let Choices::Tokens(tokens) = example.choices().unwrap() else {
             panic!()
         };
-        let questions = Questions::pack(&[example]);
+        let questions = Questions::pack(&[example]).unwrap();
         let draw = Draw::of(adapter(network));
         let hidden = network.hidden(&questions.batch, &draw).states;
         let logits = numbers(network.logits_of(hidden.clone(), tokens)).unwrap();

@@ -43,11 +43,11 @@ impl Linearisation {
         example: &Encoded,
     ) -> Result<Self, PredictError> {
         let draw = Draw::of(adapter.tracked_from(first));
-        let questions = Questions::pack(&[example]);
+        let questions = Questions::pack(&[example])?;
         let not_finite = || PredictError::NotFinite {
             id: example.id.clone(),
         };
-        let choices = example.choices().len();
+        let choices = questions.choices(0);
         let mut row = Vec::new();
         let mut jacobian = Vec::new();
         for choice in 1..choices.max(2) {
@@ -135,8 +135,8 @@ pub fn watch_curvature(
     pass: &mut dyn FnMut(usize),
 ) -> Result<Vec<f64>, PredictError> {
     let draw = Draw::of(adapter.tracked_from(first));
-    let questions = Questions::pack(&[example]);
-    let size = example.choices().len().saturating_sub(1);
+    let questions = Questions::pack(&[example])?;
+    let size = questions.choices(0).saturating_sub(1);
     let mut row = Vec::new();
     for column in 0..size.max(1) {
         let hidden = network.hidden_watched(&questions.batch, &draw, observer);

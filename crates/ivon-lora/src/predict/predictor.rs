@@ -260,7 +260,7 @@ fn batch_log_probabilities(
     draw: &Draw,
     examples: &[&Encoded],
 ) -> Result<LogProbabilities, PredictError> {
-    let questions = Questions::pack(examples);
+    let questions = Questions::pack(examples)?;
     let values = choice_log_probabilities(network, draw, &questions).into_data();
     let values = values.try_to_vec::<f32>();
     let values = values.map_err(|error| PredictError::Device {

@@ -64,7 +64,7 @@ impl EncodedRoles {
     pub fn has_whole_answers(&self) -> bool {
         let roles = [&self.train, &self.tune, &self.calibrate, &self.test];
         let mut examples = roles.into_iter().flat_map(|set| &set.examples);
-        examples.any(|example| matches!(example.choices(), Choices::Answers(_)))
+        examples.any(|example| matches!(example.choices(), Some(Choices::Answers(_))))
     }
 }
 

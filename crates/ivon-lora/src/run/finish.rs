@@ -263,7 +263,7 @@ impl Finish<'_> {
         ) else {
             return Vec::new();
         };
-        let tokens = tokens_of(encoded.choices());
+        let tokens = encoded.choices().map(tokens_of).unwrap_or_default();
         example
             .answers
             .iter()

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
 use super::bound::expected_loss_bound;
 use super::{BoundEvidence, Evidence, Objective, TrainError};
-use crate::data::Encoded;
+use crate::data::{Choices, Encoded, Target};
 use crate::forward::{Hidden, Network};
 use crate::lora::{Adapter, Draw, Dropout};
 use crate::posterior::OutputNoise;
@@ -114,13 +114,20 @@ impl<'a> BatchObjective<'a> {
 
 /// The labelled ones among these examples, packed, and their labels.
 fn pack(examples: &[&Encoded]) -> (Questions, Vec<i64>) {
-    let labels = examples.iter().filter_map(|example| example.label());
-    let labels = labels.map(|label| label as i64).collect();
-    let labelled = examples.iter().copied();
-    let labelled: Vec<&Encoded> = labelled
-        .filter(|example| example.label().is_some())
-        .collect();
-    (Questions::pack(&labelled), labels)
+    let labelled = examples.iter().filter_map(|example| labelled(example));
+    let (questions, labels): (Vec<_>, Vec<i64>) = labelled.unzip();
+    (Questions::with_choices(&questions), labels)
+}
+
+/// An example with its choices, and its label.
+fn labelled(example: &Encoded) -> Option<((&Encoded, &Choices), i64)> {
+    match &example.target {
+        Target::Choice {
+            choices,
+            label: Some(label),
+        } => Some(((example, choices), *label as i64)),
+        Target::Choice { label: None, .. } | Target::Text(_) => None,
+    }
 }
 
 impl Objective for BatchObjective<'_> {
@@ -207,7 +214,6 @@ mod tests {
     use burn::module::Module;
 
     use super::*;
-    use crate::data::{Choices, Target};
     use crate::lora::{LoraConfig, TargetModules};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::{golden, golden_normals};

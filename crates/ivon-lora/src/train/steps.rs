@@ -493,7 +493,9 @@ mod tests {
             } else {
                 &mut run.train
             };
-            let Target::Choice { label, .. } = &mut rows[4].target;
+            let Target::Choice { label, .. } = &mut rows[4].target else {
+                panic!()
+            };
             *label = None;
             let error = run.go(false, None).unwrap_err();
             assert_eq!(error.to_string(), format!("row `4` of {role} has no label"));

@@ -512,9 +512,7 @@ fn a_loaded_set_encodes_from_end_to_end() {
     )
     .unwrap();
     assert_eq!(set.examples.len(), dataset.train.len());
-    assert!(
-        set.examples.iter().all(
-            |example| matches!(example.choices(), Choices::Tokens(tokens) if tokens.len() == 2)
-        )
-    );
+    assert!(set.examples.iter().all(
+        |example| matches!(example.choices().unwrap(), Choices::Tokens(tokens) if tokens.len() == 2)
+    ));
 }

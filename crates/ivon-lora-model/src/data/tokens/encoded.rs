@@ -1,6 +1,6 @@
-//! One example for the model: token ids, choices, label.
+//! One example for the model: token ids and what is to be predicted, a choice or the text itself.
 
-/// A prompt in tokens with its choices.
+/// One sequence of tokens with what is to be predicted from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
     /// The example's id, as in its file.
@@ -8,7 +8,8 @@ pub struct Encoded {
     /// Identifies the example in random numbers (dropout masks): a hash of its content, independent
     /// of the order of rows.
     pub key: u64,
-    /// The prompt's token ids, special tokens included, never empty.
+    /// Token ids, special tokens included, never empty: those of the prompt where a choice is to be
+    /// predicted, the whole sequence of a text.
     pub tokens: Vec<u32>,
     /// What is to be predicted.
     pub target: Target,
@@ -24,19 +25,54 @@ pub enum Target {
         /// The index of the correct choice; none for rows to predict.
         label: Option<usize>,
     },
+    /// The tokens of the sequence itself, each from those before it.
+    Text(TextTarget),
+}
+
+/// Which tokens of a text are to be predicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextTarget {
+    /// The weight of each token in the loss, `[tokens]`; 0 for tokens that are only read. The first
+    /// is always 0, since nothing predicts it.
+    pub weights: Vec<f32>,
+    /// The bytes of UTF-8 that the trained tokens spell, for bits per byte. Special tokens spell
+    /// none.
+    pub bytes: usize,
+    /// The document that the sequence belongs to, a hash of its row's id: intervals are over
+    /// documents, since the tokens of one depend on each other.
+    pub document: u64,
+}
+
+impl TextTarget {
+    /// The number of tokens in the loss.
+    pub fn trained(&self) -> usize {
+        self.weights.iter().filter(|weight| **weight > 0.0).count()
+    }
 }
 
 impl Encoded {
-    /// The index of the correct choice, if it is known.
+    /// The index of the correct choice, if it is known; none for a text.
     pub fn label(&self) -> Option<usize> {
-        let Target::Choice { label, .. } = &self.target;
-        *label
+        match &self.target {
+            Target::Choice { label, .. } => *label,
+            Target::Text(_) => None,
+        }
     }
 
-    /// The choices.
-    pub fn choices(&self) -> &Choices {
-        let Target::Choice { choices, .. } = &self.target;
-        choices
+    /// The choices; none for a text.
+    pub fn choices(&self) -> Option<&Choices> {
+        match &self.target {
+            Target::Choice { choices, .. } => Some(choices),
+            Target::Text(_) => None,
+        }
+    }
+
+    /// What is to be predicted of a text; none where a choice is.
+    pub fn text(&self) -> Option<&TextTarget> {
+        match &self.target {
+            Target::Choice { .. } => None,
+            Target::Text(text) => Some(text),
+        }
     }
 }
 

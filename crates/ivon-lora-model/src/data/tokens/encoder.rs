@@ -415,7 +415,7 @@ mod tests {
         );
         assert_eq!(found.tokens, tokenizer.encode("Answer:", false).unwrap());
         let ids = ["ĠA", "ĠB"].map(|token| tokenizer.token_to_id(token).unwrap());
-        assert_eq!(*found.choices(), Choices::Tokens(ids.to_vec()));
+        assert_eq!(*found.choices().unwrap(), Choices::Tokens(ids.to_vec()));
         assert_eq!((text.as_str(), truncated), ("Answer:", false));
     }
 
@@ -431,21 +431,21 @@ mod tests {
             tokenizer.encode(" yes", false).unwrap(),
             tokenizer.encode(" no", false).unwrap(),
         ]);
-        assert_eq!(*found.choices(), whole);
+        assert_eq!(*found.choices().unwrap(), whole);
         let tokenizer = byte_level(&["Ġ y", "Ġ n"], false);
         let (found, ..) = encoded(
             &tokenizer,
             options(99, Scoring::Token),
             &question("Answer:", &["yes", "no"]),
         );
-        assert!(matches!(found.choices(), Choices::Tokens(_)));
+        assert!(matches!(found.choices().unwrap(), Choices::Tokens(_)));
         let (found, ..) = encoded(
             &tokenizer,
             options(99, Scoring::Answer),
             &question("Answer:", &["yes", "no"]),
         );
         assert!(
-            matches!(found.choices(), Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2)
+            matches!(found.choices().unwrap(), Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2)
         );
     }
 
@@ -459,7 +459,7 @@ mod tests {
             &question("Q:", &["A", "B"]),
         );
         assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "Q");
-        let Choices::Tokens(tokens) = found.choices() else {
+        let Choices::Tokens(tokens) = found.choices().unwrap() else {
             panic!("{:?}", found.choices())
         };
         assert_eq!(
@@ -519,7 +519,7 @@ mod tests {
         );
         // No space after a line end: the tokens are those of the bare letters.
         assert_eq!(
-            *found.choices(),
+            *found.choices().unwrap(),
             Choices::Tokens(
                 ["A", "B"]
                     .map(|token| tokenizer.token_to_id(token).unwrap())
@@ -650,7 +650,7 @@ mod tests {
             (3, 0, &[0, 1, 2][..])
         );
         for (encoded, example) in set.examples.iter().zip(&examples) {
-            let Choices::Answers(answers) = encoded.choices() else {
+            let Choices::Answers(answers) = encoded.choices().unwrap() else {
                 panic!("{:?}", encoded.choices())
             };
             assert_eq!(answers.len(), 77);
@@ -714,7 +714,7 @@ mod tests {
                         // Every token of the prompt was merged into an answer.
                         continue;
                     };
-                    let Choices::Answers(found) = encoded.choices() else { panic!() };
+                    let Choices::Answers(found) = encoded.choices().unwrap() else { panic!() };
                     for (ids, word) in found.iter().zip(&answers) {
                         let joined = [encoded.tokens.as_slice(), ids].concat();
                         let framed = tokenizer.encode(&format!("{prompt} {word}"), true).unwrap();

@@ -13,7 +13,7 @@ mod order;
 
 pub use batch::{Batch, Segment};
 pub use chat::{ChatSetting, ChatTemplate};
-pub use encoded::{Choices, Encoded, Target};
+pub use encoded::{Choices, Encoded, Target, TextTarget};
 pub use encoded_set::{DroppedExample, EncodedSet, encode_all, encode_any};
 pub use encoder::EncodeOptions;
 pub(super) use encoder::{EncodeOutcome, Encoder};

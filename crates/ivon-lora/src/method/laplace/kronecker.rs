@@ -352,7 +352,7 @@ mod tests {
             assert_eq!(
                 (passes, notes.len()),
                 (
-                    example.choices().len() - 1,
+                    example.choices().unwrap().len() - 1,
                     passes * network.config().num_hidden_layers
                 )
             );

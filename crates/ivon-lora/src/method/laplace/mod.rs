@@ -537,7 +537,9 @@ mod tests {
             .enumerate()
         {
             let sign = if index < wrong { -1.0 } else { 1.0 };
-            let Target::Choice { label, .. } = &mut row.target;
+            let Target::Choice { label, .. } = &mut row.target else {
+                panic!()
+            };
             *label = (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
         }
         rows
