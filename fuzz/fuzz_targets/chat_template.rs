@@ -1,10 +1,10 @@
-//! A chat template around a prompt.
+//! A chat template around a prompt, and around a conversation.
 #![no_main]
 
 use std::cell::RefCell;
 use std::path::Path;
 
-use ivon_lora::data::{ChatTemplate, DataError, Tokenizer};
+use ivon_lora::data::{ChatTemplate, DataError, Message, Speaker, Tokenizer};
 use ivon_lora::model::Checkpoint;
 use ivon_lora_fuzz::{check, fixed_path, said};
 
@@ -29,6 +29,8 @@ fn parse(_: &Path, data: &[u8]) {
         tokenizer.chat_template = Some(source.into());
         if let Some(template) = said(ChatTemplate::of(tokenizer), DataError::hint) {
             let _ = said(template.render("Is ice {{ cold }}?"), DataError::hint);
+            let messages = [Speaker::User, Speaker::Assistant].map(|who| Message::of(who, "é "));
+            let _ = said(template.render_messages(&messages, false), DataError::hint);
         }
     });
 }

@@ -1,17 +1,30 @@
-//! Colours the first word of a message if the terminal supports it and NO_COLOR does not forbid it.
+//! Colours the first word of a message, and tokens that are trained on, if the terminal supports it
+//! and NO_COLOR does not forbid it.
 
 use std::io::{self, IsTerminal};
 
-/// Whether to use colours on standard error.
-fn wanted() -> bool {
+use ivon_lora::data::Marks;
+
+/// Whether to use colours on a stream.
+fn wanted(stream: &impl IsTerminal) -> bool {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal()
-        && !forbidden
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    stream.is_terminal() && !forbidden && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// How tokens that are trained on are set off on standard output: in green, or in brackets.
+pub fn trained() -> Marks<'static> {
+    if wanted(&io::stdout()) {
+        Marks {
+            before: "\u{1b}[32m",
+            after: "\u{1b}[0m",
+        }
+    } else {
+        Marks::BRACKETS
+    }
 }
 
 fn painted(word: &str, code: &str) -> String {
-    if wanted() {
+    if wanted(&io::stderr()) {
         format!("\u{1b}[{code}m{word}\u{1b}[0m")
     } else {
         word.into()

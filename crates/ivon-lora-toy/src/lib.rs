@@ -67,6 +67,7 @@ pub fn task() -> Task {
         form,
         scoring: data::Scoring::Token,
         label_reading: None,
+        loss_on: data::LossOn::default(),
     }
 }
 

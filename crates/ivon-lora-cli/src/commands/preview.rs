@@ -5,6 +5,7 @@ use ivon_lora::run::RunConfig;
 
 use super::{detect_task, open_headers, role_named};
 use crate::args::{PreviewArgs, ScreenArgs};
+use crate::colour;
 use crate::exit::{CliError, Failure};
 use crate::render::{Screen, print, write_pretty};
 use crate::resolve;
@@ -47,7 +48,7 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     if args.json {
         write_pretty(&preview)
     } else {
-        print(&preview.to_string())
+        print(&preview.to_text(&colour::trained()))
     }
 }
 

@@ -64,7 +64,7 @@ fn what_is_mistyped_is_named_with_what_may_be_meant() {
     place.run("train --model model --data data --task ss2").fails(
         2,
         "error: unknown task `ss2`, expected one of `winogrande_s`, `winogrande_m`, `arc_easy`, `arc_challenge`, `openbookqa`, `boolq`, \
-         `sst2`, `rte`, `multiple_choice`\n\nhint: did you mean `sst2`?",
+         `sst2`, `rte`, `multiple_choice`, `chat`, `completion`, `text`\n\nhint: did you mean `sst2`?",
     );
     place.run("evaluate --model model --adapter a --data data --device cpuu").fails(
         2,

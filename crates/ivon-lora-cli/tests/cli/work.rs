@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::helpers::{Place, ProgramOutput, exists};
 
@@ -466,6 +466,44 @@ test-0
         2,
         "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`",
     );
+}
+
+#[test]
+fn a_preview_of_conversations_brackets_what_is_trained_on() {
+    let place = Place::new();
+    let template = "{% for m in messages %}{{ m.content }} {% endfor %}";
+    place.write("chat.jinja", template);
+    let row = |question: &str, answer: &str| {
+        json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+            .to_string()
+    };
+    let rows = [
+        row("the film", "was good"),
+        row("the story", "was bad"),
+        row("", ""),
+    ];
+    place.write("chats/test.jsonl", &rows.join("\n"));
+    let train: Vec<String> = (0..6)
+        .map(|index| row(&format!("a film {index}"), "was dull"))
+        .collect();
+    place.write("chats/train.jsonl", &train.join("\n"));
+    let seen = place
+        .run("data preview --model model --data chats --chat-template=chat.jinja -k 1 --role test");
+    let said = &seen.stderr;
+    assert!(said.contains("task: chat, told by the data"), "{said}");
+    let expected = "\
+test-1
+  tokens  7:\"the\" 5:\"film\" [9:\"was\" 3:\"good\"]
+
+examples   2
+tokens     min 4, median 4, 90 % 4, max 4
+trained on 4 tokens (17 bytes), read only 4
+cut        0
+no text in a field: 1 (`test-3`)
+left out   1
+  1 row: no token to train on (`test-3`)
+";
+    assert_eq!(seen.ok(), expected);
 }
 
 #[test]

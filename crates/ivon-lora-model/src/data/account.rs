@@ -29,6 +29,11 @@ impl Tally {
         });
     }
 
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Adds the rows of another tally after its own.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;

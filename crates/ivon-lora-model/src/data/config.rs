@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
 use super::folder::Split;
-use super::task::LabelReading;
-use super::task::{Form, Scoring, Task};
+use super::task::{Form, LabelReading, LossOn, Scoring, Task};
 use super::tokens::ChatSetting;
 use super::tokens::EncodeOptions;
 use crate::settings::{Key, Kind, SettingError};
@@ -28,11 +27,15 @@ pub struct DataConfig {
     /// The answer words, in the order of the labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<Vec<String>>,
-    /// The field with the label, `label` by default.
+    /// The field with the label, `label` by default; of texts the field with the completion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_field: Option<String>,
     /// How answers are scored.
     pub scoring: Scoring,
+    /// What of a conversation or a completion the loss is on; by default what the assistant says,
+    /// or the completion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_on: Option<LossOn>,
     /// The share of the training file that becomes tune if there is no tune file; 0 for none.
     pub tune_share: f64,
     /// The share of the training file that becomes calibrate if there is no calibrate file; 0 for
@@ -60,7 +63,8 @@ pub struct DataConfig {
     /// The maximum number of examples of each other role: the first ones of its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_limit: Option<usize>,
-    /// The maximum number of prompt tokens.
+    /// The maximum number of tokens: of a prompt, of a text, or of each of the stretches that a
+    /// plain text is divided into.
     pub max_length: usize,
     /// Decides which rows are carved. It does not depend on the training seed, so that all runs of
     /// a comparison use the same rows.
@@ -71,14 +75,15 @@ pub struct DataConfig {
 
 impl DataConfig {
     /// A row for each key of the table.
-    pub const KEYS: [Key; 18] = [
+    pub const KEYS: [Key; 19] = [
         Key::new("path", Kind::Path, "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet; all but parquet packed as .gz too).").with_flag("data", "PATH").with_example("\"data/sst2\""),
         Key::new("task", Kind::Text, "A built-in task; leave it out to use your own prompt.").with_flag("task", "NAME").with_example("\"sst2\""),
         Key::new("prompt", Kind::Text, "A prompt template with field names in braces, such as 'Review: {text} Sentiment:'.").with_flag("prompt", "TEXT").with_example("\"Review: {text} Sentiment:\""),
         Key::new("answers", Kind::Texts, "The answer words in the order of the labels.").with_flag("answers", "WORDS").with_example("[\"Negative\", \"Positive\"]"),
-        Key::new("label_field", Kind::Text, "The field with the label: an index from 0, true or false, or the answer word; refused where that leaves two readings.").with_flag("label-field", "FIELD").with_example("\"label\""),
+        Key::new("label_field", Kind::Text, "The field with the label: an index from 0, true or false, or the answer word; refused where that leaves two readings. Of a text, the field with the completion.").with_flag("label-field", "FIELD").with_example("\"label\""),
         Key::new("label_reading", Kind::OneOf(&["index", "word"]), "What labels are, where they could be read in two ways: indices from 0, or the answers (or choices) themselves.").with_flag("label-reading", "HOW").with_example("\"word\""),
         Key::new("id_field", Kind::Text, "The field with a row's id; id, ID, qID, question_id, idx or index by default, else the file's name and the line.").with_flag("id-field", "FIELD").with_example("\"key\""),
+        Key::new("loss_on", Kind::OneOf(&["assistant", "all"]), "What of a conversation or a completion is trained on: what the assistant says (or the completion), or all tokens.").with_flag("loss-on", "WHAT").with_example("\"all\""),
         Key::new("scoring", Kind::OneOf(&["token", "answer"]), "Score answers by their first token where that tells them apart, or by all of their tokens.").with_flag("scoring", "HOW"),
         Key::new("tune_share", Kind::Number, "The share of train that becomes tune where no file is named so; 0 for none."),
         Key::new("calibrate_share", Kind::Number, "The share of train that becomes calibrate where no file is named so; 0 for none."),
@@ -87,7 +92,7 @@ impl DataConfig {
         Key::new("group_field", Kind::Text, "The field of what must stay together in one role: author, document, patient.").with_example("\"author\""),
         Key::new("train_limit", Kind::Whole, "The most training examples: the first of the file.").with_flag("train-limit", "N").with_example("200"),
         Key::new("eval_limit", Kind::Whole, "The most examples of each other role: the first of its file.").with_flag("eval-limit", "N").with_example("500"),
-        Key::new("max_length", Kind::Whole, "The most tokens of a prompt; longer ones lose text of a field, never the answer cue.").with_flag("max-length", "N"),
+        Key::new("max_length", Kind::Whole, "The most tokens of a prompt or a text: longer prompts lose text of a field, never the answer cue, conversations and completions lose their end, and plain texts are split.").with_flag("max-length", "N"),
         Key::new("seed", Kind::Whole, "Decides which rows are carved from train; keep it where runs are compared."),
         Key::new("chat_template", Kind::SwitchOrPath, "Put a chat template around the prompt: the model's own, or that of a file.").with_flag("chat-template", "FILE"),
     ];
@@ -102,6 +107,7 @@ impl Default for DataConfig {
             answers: None,
             label_field: None,
             scoring: Scoring::default(),
+            loss_on: None,
             tune_share: 0.1,
             calibrate_share: 0.1,
             test_share: 0.2,
@@ -124,7 +130,7 @@ impl DataConfig {
         EncodeOptions {
             max_length: self.max_length,
             scoring: task.scoring,
-            chat_template: self.chat_template.is_on(),
+            chat_template: self.chat_template.is_on() || matches!(task.form, Form::Chat(_)),
         }
     }
 
@@ -196,9 +202,11 @@ impl Task {
                 task
             }
         };
+        task.check_settings(config)?;
         Ok(task
             .with_scoring(config.scoring)
-            .with_label_reading(config.label_reading))
+            .with_label_reading(config.label_reading)
+            .with_loss_on(config.loss_on.unwrap_or_default()))
     }
 
     /// The task with the prompt, the answers and the label field of the settings, where given.
@@ -216,6 +224,10 @@ impl Task {
                 replace(answers, &config.answers);
                 replace(label_field, &config.label_field);
             }
+            Form::Chat(fields) | Form::Completion(fields) | Form::Text(fields) => {
+                fields.prompt.clone_from(&config.prompt);
+                fields.label_field.clone_from(&config.label_field);
+            }
             Form::Winogrande | Form::MultipleChoice { .. } => {
                 let given = [
                     ("prompt", config.prompt.is_some()),
@@ -231,6 +243,42 @@ impl Task {
             }
         }
         Ok(self)
+    }
+}
+
+impl Task {
+    /// Refuses settings that have no meaning for the task.
+    ///
+    /// # Errors
+    /// [`DataError::NotForTask`] with the first of them.
+    fn check_settings(&self, config: &DataConfig) -> Result<(), DataError> {
+        let (is_text, is_plain) = (self.is_text(), matches!(self.form, Form::Text(_)));
+        let is_chat = matches!(self.form, Form::Chat(_));
+        let has_prompt = config.prompt.is_some();
+        let useless = [
+            ("answers", is_text && config.answers.is_some()),
+            ("scoring", is_text && config.scoring != Scoring::default()),
+            ("label_reading", is_text && config.label_reading.is_some()),
+            (
+                "chat_template",
+                is_text && !is_chat && config.chat_template.is_on(),
+            ),
+            (
+                "loss_on",
+                (is_plain || !is_text) && config.loss_on.is_some(),
+            ),
+            (
+                "label_field",
+                (is_plain || is_text && is_chat && !has_prompt) && config.label_field.is_some(),
+            ),
+        ];
+        match useless.into_iter().find(|(_, is_useless)| *is_useless) {
+            Some((setting, _)) => Err(DataError::NotForTask {
+                task: self.name.clone(),
+                setting,
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::place::Place;
 use super::role::Role;
+use super::speaker::MessageFault;
 use crate::files::FileError;
 use crate::settings::SettingError;
 use crate::words::listed;
@@ -214,6 +215,46 @@ pub enum DataError {
         /// The maximum.
         most: usize,
     },
+    /// A message of a conversation cannot be read.
+    #[error("{at}: message {number} of `{field}` {fault}")]
+    Message {
+        /// The row.
+        at: Place,
+        /// The field with the conversation.
+        field: String,
+        /// The message, from 1.
+        number: usize,
+        /// What is wrong with it.
+        fault: MessageFault,
+    },
+    /// A conversation is empty, or has too many messages.
+    #[error("{at}: field `{field}` has {found} messages, expected 1 to {most}")]
+    MessageCount {
+        /// The row.
+        at: Place,
+        /// The field with the conversation.
+        field: String,
+        /// Its number of messages.
+        found: usize,
+        /// The maximum.
+        most: usize,
+    },
+    /// A row has a field that changes what it says, and that is not read.
+    #[error("{at} has a field `{field}`, which is not read")]
+    UnreadField {
+        /// The row.
+        at: Place,
+        /// The field.
+        field: String,
+    },
+    /// A setting has no meaning for a task.
+    #[error("the task `{task}` has no use for `{setting}`")]
+    NotForTask {
+        /// The task.
+        task: String,
+        /// The setting.
+        setting: &'static str,
+    },
     /// A setting is out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -260,6 +301,14 @@ pub enum DataError {
         /// The names of its templates, none of which is the default.
         named: Vec<String>,
     },
+    /// The chat template fails on a row.
+    #[error("the chat template failed on row `{id}`: {reason}")]
+    ChatOfRow {
+        /// The row's id.
+        id: String,
+        /// The message of the template engine, or of the template itself.
+        reason: String,
+    },
     /// The chat template fails.
     #[error("the chat template failed: {reason}")]
     ChatTemplate {
@@ -280,7 +329,10 @@ impl DataError {
             | Self::MissingLabel { at, .. }
             | Self::LabelOutOfRange { at, .. }
             | Self::AmbiguousLabel { at, .. }
-            | Self::ChoiceCount { at, .. } => Some(at),
+            | Self::ChoiceCount { at, .. }
+            | Self::Message { at, .. }
+            | Self::MessageCount { at, .. }
+            | Self::UnreadField { at, .. } => Some(at),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! What the user can do about an error of this room, in one sentence each.
 
 use super::error::DataError;
+use super::speaker::MessageFault;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
 use crate::words::nearest;
 
@@ -23,11 +24,15 @@ impl DataError {
             Self::UnknownTask { .. }
             | Self::NoTask
             | Self::TaskHasItsPrompt { .. }
+            | Self::NotForTask { .. }
             | Self::MalformedTemplate { .. }
             | Self::Answers { .. } => self.hint_on_the_task(),
             Self::MissingField { .. }
             | Self::NoRowHas { .. }
             | Self::WrongType { .. }
+            | Self::Message { .. }
+            | Self::MessageCount { .. }
+            | Self::UnreadField { .. }
             | Self::ChoiceCount { .. } => self.hint_on_a_row(),
             Self::MissingLabel { .. }
             | Self::LabelOutOfRange { .. }
@@ -37,6 +42,7 @@ impl DataError {
             | Self::AnswerWithoutTokens { .. }
             | Self::SameTokens { .. }
             | Self::NoChatTemplate { .. }
+            | Self::ChatOfRow { .. }
             | Self::ChatTemplate { .. } => self.hint_on_roles_and_tokens(),
         }
     }
@@ -126,6 +132,14 @@ impl DataError {
                 "leave `{}` out to use a prompt of your own",
                 setting("task")
             ),
+            Self::NotForTask {
+                setting: "chat_template",
+                ..
+            } => sentence!(
+                "`{}` puts prompts and completions into the chat template",
+                setting_to("task", "chat")
+            ),
+            Self::NotForTask { setting: name, .. } => sentence!("leave `{}` out", setting(name)),
             Self::MalformedTemplate { .. } => {
                 "write field names in braces, as in `Review: {text} Sentiment:`; a \
                      brace itself is `{{` or `}}`"
@@ -169,6 +183,23 @@ impl DataError {
                     .into()
             }
             Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
+            Self::Message { fault, .. } => match fault {
+                MessageFault::Weight { .. } | MessageFault::WeightOfOther { .. } => {
+                    "0 leaves an answer out of the loss, 1 is the default".into()
+                }
+                MessageFault::Unread { .. } => {
+                    "write what it says into `content` as the model should read it, or remove it"
+                        .into()
+                }
+                _ => "a message is `{\"role\": \"user\", \"content\": \"…\"}`, or `{\"from\": \
+                      \"human\", \"value\": \"…\"}`"
+                    .into(),
+            },
+            Self::MessageCount { .. } => "remove the row, or divide the conversation".into(),
+            Self::UnreadField { .. } => {
+                "write what it says into the messages as the model should read it, or remove it"
+                    .into()
+            }
             _ => return None,
         })
     }
@@ -218,6 +249,11 @@ impl DataError {
             }
             Self::NoChatTemplate { .. } => sentence!(
                 "save the one that you mean as a file and name it with `{}`",
+                setting_to("chat_template", "FILE")
+            ),
+            Self::ChatOfRow { .. } => sentence!(
+                "remove the row or correct its messages, or name a file with another template with \
+                 `{}`",
                 setting_to("chat_template", "FILE")
             ),
             Self::ChatTemplate { .. } => sentence!(

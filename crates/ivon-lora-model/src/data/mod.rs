@@ -13,6 +13,7 @@
 
 mod role;
 mod place;
+mod speaker;
 mod error;
 mod hint;
 mod read;
@@ -38,7 +39,7 @@ pub use folder::{Split, SplitFiles, find_files};
 pub use known_rows::{KnownRows, Overlap, RowSet};
 pub use load_report::{FileReport, LoadReport};
 pub use place::Place;
-pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
+pub use preview::{ExampleView, Lengths, Marks, Preview, TextCounts, TokenView, preview};
 pub use read::{
     Continue, Format, Row, Rows, Stream, StreamFormat, StreamLines, for_each_row, read_first_rows,
     read_rows, stream,
@@ -46,9 +47,10 @@ pub use read::{
 pub use role::Role;
 pub use roles::divide;
 pub use source::{Source, load_file, load_file_by, load_file_filled};
+pub use speaker::{MessageFault, Speaker};
 pub use task::{
-    CUSTOM, DropReason, Example, Form, LabelReading, Part, Prompt, Question, Refusal, RowOutcome,
-    Scoring, Task, TaskReader, names, questions,
+    CUSTOM, Content, Document, DropReason, Example, Form, LabelReading, LossOn, Message, Part,
+    Prompt, Question, Refusal, RowOutcome, Scoring, Task, TaskReader, TextFields, names, questions,
 };
 pub use tokens::{
     Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, Encoded, EncodedSet,

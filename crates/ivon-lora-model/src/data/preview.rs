@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::account::{Drops, Tally};
 use super::error::DataError;
 use super::task::Example;
-use super::tokens::{Choices, EncodeOptions, EncodeOutcome, Encoded, Encoder, Tokenizer};
+use super::tokens::{
+    Choices, EncodeOptions, EncodeOutcome, Encoded, EncodedText, Encoder, Tokenizer,
+};
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,14 +22,17 @@ pub struct TokenView {
 }
 
 /// One example.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExampleView {
     /// Its id.
     pub id: String,
     /// The text that the model reads, with the chat template but without special tokens before it.
     pub prompt: String,
-    /// The prompt's tokens.
+    /// The tokens of the prompt, or of the text.
     pub tokens: Vec<TokenView>,
+    /// The weight of each token of a text in the loss; empty where choices are scored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f32>,
     /// The answers, each with the tokens by which it is scored.
     pub choices: Vec<(String, Vec<TokenView>)>,
     /// The index of the correct answer.
@@ -68,13 +73,49 @@ fn quantile(sorted: &[usize], tenths: usize) -> usize {
     sorted.get(index).copied().unwrap_or(0)
 }
 
+/// The tokens of texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TextCounts {
+    /// All tokens.
+    pub tokens: usize,
+    /// Those that are trained on.
+    pub trained: usize,
+    /// The bytes that these spell.
+    pub bytes: usize,
+    /// The rows that are divided into several stretches.
+    pub divided: usize,
+}
+
+/// How tokens that are trained on are set off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks<'a> {
+    /// Before the first of them.
+    pub before: &'a str,
+    /// After the last of them.
+    pub after: &'a str,
+}
+
+impl Marks<'_> {
+    /// Square brackets.
+    pub const BRACKETS: Self = Self {
+        before: "[",
+        after: "]",
+    };
+}
+
 /// A summary of a set of examples.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Preview {
     /// The first examples.
     pub examples: Vec<ExampleView>,
-    /// The number of usable examples.
+    /// The number of usable examples; each stretch of a long text is one.
     pub count: usize,
+    /// The tokens of texts; none where choices are scored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextCounts>,
+    /// Completions whose first token spells the end of their prompt too.
+    #[serde(skip_serializing_if = "Tally::is_empty")]
+    pub merged: Tally,
     /// Prompt lengths of the usable examples.
     pub lengths: Lengths,
     /// For each label its answer word and the number of examples with it.
@@ -114,6 +155,16 @@ pub fn preview(
         }
         match encoder.encode(example)? {
             EncodeOutcome::Dropped(reason) => preview.dropped.add(reason, &example.id),
+            EncodeOutcome::Texts(texts) => {
+                lengths.extend(texts.iter().map(|text| text.encoded.tokens.len()));
+                preview.count_texts(&texts);
+                for text in texts {
+                    if preview.examples.len() < shown {
+                        let view = ExampleView::of_text(text, tokenizer)?;
+                        preview.examples.push(view);
+                    }
+                }
+            }
             EncodeOutcome::Encoded {
                 encoded,
                 text,
@@ -150,7 +201,42 @@ impl Preview {
     }
 }
 
+impl Preview {
+    /// Counts the sequences of a row of text.
+    fn count_texts(&mut self, texts: &[EncodedText]) {
+        self.count += texts.len();
+        let counts = self.text.get_or_insert_default();
+        counts.divided += usize::from(texts.len() > 1);
+        for text in texts {
+            counts.tokens += text.encoded.tokens.len();
+            if let Some(target) = text.encoded.text() {
+                counts.trained += target.trained();
+                counts.bytes += target.bytes;
+            }
+            if text.truncated {
+                self.shortened.add(&text.encoded.id);
+            }
+            if text.merged {
+                self.merged.add(&text.encoded.id);
+            }
+        }
+    }
+}
+
 impl ExampleView {
+    fn of_text(text: EncodedText, tokenizer: &Tokenizer) -> Result<Self, DataError> {
+        let weights = text.encoded.text().map(|target| target.weights.clone());
+        Ok(Self {
+            tokens: views(tokenizer, &text.encoded.tokens)?,
+            id: text.encoded.id,
+            prompt: text.text,
+            weights: weights.unwrap_or_default(),
+            choices: Vec::new(),
+            label: None,
+            truncated: text.truncated,
+        })
+    }
+
     fn of(
         example: &Example,
         encoded: Encoded,
@@ -172,6 +258,7 @@ impl ExampleView {
         Ok(Self {
             label: encoded.label(),
             tokens: views(tokenizer, &encoded.tokens)?,
+            weights: Vec::new(),
             choices: example.answers.iter().cloned().zip(scored).collect(),
             id: encoded.id,
             prompt,
@@ -206,37 +293,68 @@ fn joined(tokens: &[TokenView]) -> String {
         .join(" ")
 }
 
-impl fmt::Display for ExampleView {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            formatter,
-            "{}{}",
-            self.id,
-            if self.truncated { " (shortened)" } else { "" }
-        )?;
-        writeln!(
-            formatter,
-            "  prompt  {}",
-            self.prompt.replace('\n', "\n          ")
-        )?;
-        writeln!(formatter, "  tokens  {}", joined(&self.tokens))?;
+impl ExampleView {
+    /// Plain text: the prompt, its tokens, and the choices with theirs; or the tokens of a text,
+    /// with those that are trained on between `marks`.
+    fn text(&self, marks: &Marks<'_>) -> String {
+        let cut = match (self.truncated, self.weights.is_empty()) {
+            (false, _) => "",
+            (true, true) => " (shortened)",
+            (true, false) => " (cut)",
+        };
+        let mut text = format!("{}{cut}\n", self.id);
+        if !self.weights.is_empty() {
+            text += &format!("  tokens  {}\n", self.marked(marks));
+            return text;
+        }
+        text += &format!("  prompt  {}\n", self.prompt.replace('\n', "\n          "));
+        text += &format!("  tokens  {}\n", joined(&self.tokens));
         for (index, (word, tokens)) in self.choices.iter().enumerate() {
             let mark = if self.label == Some(index) { "*" } else { " " };
-            writeln!(
-                formatter,
-                "  {mark} {index:>3}  {word}  [{}]",
-                joined(tokens)
-            )?;
+            text += &format!("  {mark} {index:>3}  {word}  [{}]\n", joined(tokens));
         }
-        Ok(())
+        text
+    }
+
+    /// The tokens of a text, each run of one weight between marks, with the weight before it if that
+    /// is neither 0 nor 1.
+    fn marked(&self, marks: &Marks<'_>) -> String {
+        let mut runs = Vec::new();
+        let mut start = 0;
+        for run in self.weights.chunk_by(|one, other| one == other) {
+            let tokens = joined(&self.tokens[start..start + run.len()]);
+            let (before, after) = (marks.before, marks.after);
+            runs.push(match run[0] {
+                0.0 => tokens,
+                1.0 => format!("{before}{tokens}{after}"),
+                weight => format!("{before}{weight}× {tokens}{after}"),
+            });
+            start += run.len();
+        }
+        runs.join(" ")
     }
 }
 
 impl fmt::Display for Preview {
-    /// Plain text: the examples, then one fact a line. `*` marks the correct answer.
+    /// [`Preview::to_text`] with brackets around what is trained on.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(formatter, &Marks::BRACKETS)
+    }
+}
+
+impl Preview {
+    /// Plain text: the examples, then one fact a line. `*` marks the correct answer, `marks` what is
+    /// trained on in a text.
+    pub fn to_text(&self, marks: &Marks<'_>) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(&mut text, marks);
+        text
+    }
+
+    fn write(&self, out: &mut impl fmt::Write, marks: &Marks<'_>) -> fmt::Result {
         for example in &self.examples {
-            writeln!(formatter, "{example}")?;
+            writeln!(out, "{}", example.text(marks))?;
         }
         let Lengths {
             min,
@@ -244,32 +362,65 @@ impl fmt::Display for Preview {
             p90,
             max,
         } = self.lengths;
-        writeln!(formatter, "examples   {}", self.count)?;
+        writeln!(out, "examples   {}", self.count)?;
         writeln!(
-            formatter,
+            out,
             "tokens     min {min}, median {median}, 90 % {p90}, max {max}"
         )?;
-        writeln!(formatter, "labels     {}", self.labels_in_words())?;
-        if self.unlabelled > 0 {
-            writeln!(formatter, "unlabelled {}", self.unlabelled)?;
+        match &self.text {
+            Some(counts) => self.write_text_counts(out, counts)?,
+            None => self.write_labels(out)?,
         }
-        writeln!(formatter, "shortened  {}", with_ids(&self.shortened))?;
         if self.empty.count > 0 {
-            writeln!(formatter, "no text in a field: {}", with_ids(&self.empty))?;
+            writeln!(out, "no text in a field: {}", with_ids(&self.empty))?;
         }
         if self.whole_answers > 0 {
-            writeln!(formatter, "scored by whole answers: {}", self.whole_answers)?;
+            writeln!(out, "scored by whole answers: {}", self.whole_answers)?;
         }
-        self.write_dropped(formatter)
+        self.write_dropped(out)
+    }
+
+    fn write_labels(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        writeln!(out, "labels     {}", self.labels_in_words())?;
+        if self.unlabelled > 0 {
+            writeln!(out, "unlabelled {}", self.unlabelled)?;
+        }
+        writeln!(out, "shortened  {}", with_ids(&self.shortened))
+    }
+
+    fn write_text_counts(&self, out: &mut impl fmt::Write, counts: &TextCounts) -> fmt::Result {
+        let TextCounts {
+            tokens,
+            trained,
+            bytes,
+            divided,
+        } = counts;
+        let read = tokens - trained;
+        writeln!(
+            out,
+            "trained on {trained} tokens ({bytes} bytes), read only {read}"
+        )?;
+        writeln!(out, "cut        {}", with_ids(&self.shortened))?;
+        if *divided > 0 {
+            writeln!(out, "divided    {divided}")?;
+        }
+        if !self.merged.is_empty() {
+            writeln!(
+                out,
+                "a token spells the end of the prompt and the start of the completion: {}",
+                with_ids(&self.merged)
+            )?;
+        }
+        Ok(())
     }
 }
 
 impl Preview {
-    fn write_dropped(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "left out   {}", self.dropped.total())?;
+    fn write_dropped(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        writeln!(out, "left out   {}", self.dropped.total())?;
         for (reason, rows) in self.dropped.iter() {
             let noun = if rows.count == 1 { "row" } else { "rows" };
-            writeln!(formatter, "  {} {noun}: {reason} ({rows})", rows.count)?;
+            writeln!(out, "  {} {noun}: {reason} ({rows})", rows.count)?;
         }
         Ok(())
     }

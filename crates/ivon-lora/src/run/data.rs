@@ -68,13 +68,22 @@ impl EncodedRoles {
     }
 }
 
-/// `train: 200 examples, 31 tokens each on average`.
+/// `train: 200 examples, 31 tokens each on average`; of texts also how many are trained on.
 fn average_length(role: Role, set: &EncodedSet) -> String {
     let lengths = set.examples.iter().map(|example| example.tokens.len());
     let tokens: usize = lengths.sum();
     let count = set.examples.len();
+    let average = |tokens: usize| tokens as f64 / count as f64;
+    let trained: Option<usize> = set
+        .examples
+        .iter()
+        .map(|example| Some(example.text()?.trained()))
+        .sum();
+    let of_them = trained.map_or_else(String::new, |trained| {
+        format!(", {:.0} of them trained on", average(trained))
+    });
     format!(
-        "{role}: {count} examples, {:.0} tokens each on average",
-        tokens as f64 / count as f64
+        "{role}: {count} examples, {:.0} tokens each on average{of_them}",
+        average(tokens)
     )
 }

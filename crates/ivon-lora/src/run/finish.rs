@@ -227,19 +227,21 @@ impl Finish<'_> {
 
     fn sidecar(&self, options: &EvaluationOptions, rule: &AnswerRule) -> Sidecar {
         let temperatures = rule.temperatures;
+        // A conversation has a template, whether or not one is named.
+        let has_template = self.config.data.encode_options(self.task).chat_template;
         Sidecar {
             format_version: SIDECAR_FORMAT,
             program_version: env!("CARGO_PKG_VERSION").into(),
             task: self.task.clone(),
             answers: self.answers(),
             max_length: self.config.data.max_length,
-            chat_template: self.config.data.chat_template.is_on(),
+            chat_template: has_template,
             chat_template_text: self
                 .base
                 .tokenizer
                 .chat_template
                 .clone()
-                .filter(|_| self.config.data.chat_template.is_on()),
+                .filter(|_| has_template),
             method: self.config.optimizer.name().into(),
             method_files: Vec::new(),
             scale: options.scale,

@@ -516,3 +516,86 @@ fn a_loaded_set_encodes_from_end_to_end() {
         |example| matches!(example.choices().unwrap(), Choices::Tokens(tokens) if tokens.len() == 2)
     ));
 }
+
+/// A column of conversations, as the hub's files have it.
+const CONVERSATIONS: &str = "message schema {
+    REQUIRED GROUP messages (LIST) { REPEATED GROUP list { REQUIRED GROUP element {
+        REQUIRED BYTE_ARRAY role (UTF8);
+        REQUIRED BYTE_ARRAY content (UTF8);
+    } } }
+}";
+
+#[test]
+fn conversations_of_parquet_csv_and_jsonl_keep_the_roles_of_their_files() {
+    let turn = |question: &str| serde_json::json!([{"role": "user", "content": question}, {"role": "assistant", "content": "Yes."}]);
+    let quoted = turn("Is it?").to_string().replace('"', "\"\"");
+    let (folder, config) = folder_of(&[
+        ("test.csv", format!("messages\n\"{quoted}\"\n")),
+        (
+            "tune.jsonl",
+            format!("{}\n", serde_json::json!({"messages": turn("Was it?")})),
+        ),
+    ]);
+    let speakers = vec!["user", "assistant"];
+    let said = vec![
+        vec!["Will it?", "No."],
+        vec!["Is it?", "No."],
+        vec!["May it?", "No."],
+    ];
+    write(
+        &folder.path().join("train.parquet"),
+        CONVERSATIONS,
+        vec![Column::Lists(vec![speakers; 3]), Column::Lists(said)],
+    );
+    let config = DataConfig {
+        prompt: None,
+        answers: None,
+        task: Some("chat".into()),
+        calibrate_share: 0.5,
+        ..config
+    };
+    let dataset = loaded(&config).unwrap();
+    let prompts = |role| {
+        let examples = dataset.role(role).iter();
+        examples
+            .map(|example| example.prompt.text())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(prompts(Role::Tune), ["user: Was it?"]);
+    assert_eq!(prompts(Role::Test), ["user: Is it?"]);
+    // A row of train with the prompt of a row of test is left out; the others are divided.
+    assert_eq!(
+        (prompts(Role::Train).len(), prompts(Role::Calibrate).len()),
+        (1, 1)
+    );
+    let notes = dataset.report.notes.join("\n");
+    assert!(
+        notes.contains("train: 1 of 3 rows is left out: the same prompt is in the test file"),
+        "{notes}"
+    );
+    assert!(dataset.train[0].document.is_some());
+}
+
+#[test]
+fn a_test_file_of_prompts_without_completions_is_left_aside() {
+    let row = |name: &str, row: usize| {
+        format!("{{\"prompt\": \"{name} {row}\", \"completion\": \"x\"}}\n")
+    };
+    let (_folder, config) = folder_of(&[
+        (
+            "train.jsonl",
+            (0..9).map(|index| row("train", index)).collect(),
+        ),
+        ("validation.jsonl", row("validation", 0)),
+        ("test.jsonl", "{\"prompt\": \"open\"}\n".into()),
+    ]);
+    let config = DataConfig {
+        prompt: None,
+        answers: None,
+        task: Some("completion".into()),
+        ..config
+    };
+    let dataset = loaded(&config).unwrap();
+    assert!(dataset.report.test_is_unlabelled);
+    assert_eq!(dataset.test[0].prompt.text(), "validation 0");
+}

@@ -27,7 +27,8 @@ pub(super) mod testing;
 
 pub(super) use format::EXTENSIONS;
 pub use format::Format;
-pub(super) use json::value as json_value;
+pub(super) use json::{kind as json_kind, value as json_value};
+pub(super) use lines::LONGEST_LINE;
 pub use row::Row;
 pub use rows::{Continue, Rows, for_each_row, read_first_rows, read_rows};
 pub use stream::{Stream, StreamFormat, StreamLines, stream};

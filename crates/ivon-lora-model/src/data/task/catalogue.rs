@@ -5,9 +5,11 @@
 
 use serde_json::{Value, json};
 
-use super::form::Form;
+use super::form::{Form, TextFields};
+use super::ids::ID_FIELDS;
 use super::label::shown;
 use super::schema::{choice_question, outside, parse_list, rename};
+use super::text_row::{COMPLETION_FIELDS, is_list};
 use crate::data::error::DataError;
 use crate::data::read::Row;
 
@@ -23,6 +25,8 @@ pub struct BuiltIn {
     /// Sets of fields by which its rows are recognised; if empty, only the name of their folder
     /// tells.
     pub marks: &'static [&'static [&'static str]],
+    /// Another way to recognise a row, by its values.
+    pub recognises: fn(&Row) -> bool,
     /// Fields that may hold the label as published, besides the form's own.
     pub other_label_fields: &'static [&'static str],
     /// Which of several training files to read: `s` for `train_s.jsonl`.
@@ -50,6 +54,12 @@ pub enum Wording {
         /// The field with the label.
         label_field: &'static str,
     },
+    /// [`Form::Chat`].
+    Chat,
+    /// [`Form::Completion`].
+    Completion,
+    /// [`Form::Text`].
+    Text,
 }
 
 /// The values that most tasks share.
@@ -58,6 +68,7 @@ const PLAIN: BuiltIn = BuiltIn {
     wording: Wording::MultipleChoice { only: None },
     normalise: |_| Ok(()),
     marks: &[],
+    recognises: |_| false,
     other_label_fields: &[],
     train_size: None,
     is_published_twice: false,
@@ -156,8 +167,33 @@ const MULTIPLE_CHOICE: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
+/// Conversations, in the chat template: the loss is on what the assistant says.
+const CHAT: BuiltIn = BuiltIn {
+    name: "chat",
+    wording: Wording::Chat,
+    marks: &[&["messages"], &["conversations"]],
+    recognises: |row| row.fields.get("prompt").is_some_and(is_list),
+    ..PLAIN
+};
+
+/// Prompts with their completions: the loss is on the completion and the end token.
+const COMPLETION: BuiltIn = BuiltIn {
+    name: "completion",
+    wording: Wording::Completion,
+    marks: &COMPLETION_FIELDS,
+    ..PLAIN
+};
+
+/// Texts: the loss is on all of their tokens.
+const TEXT: BuiltIn = BuiltIn {
+    name: "text",
+    wording: Wording::Text,
+    recognises: has_only_text,
+    ..PLAIN
+};
+
 /// All of them, in the order in which they are listed and recognised.
-static BUILT_IN: [BuiltIn; 9] = [
+static BUILT_IN: [BuiltIn; 12] = [
     WINOGRANDE_S,
     WINOGRANDE_M,
     ARC_EASY,
@@ -167,6 +203,9 @@ static BUILT_IN: [BuiltIn; 9] = [
     SST2,
     RTE,
     MULTIPLE_CHOICE,
+    CHAT,
+    COMPLETION,
+    TEXT,
 ];
 
 /// The names of the built-in tasks.
@@ -182,10 +221,40 @@ pub(in crate::data) fn built_in(name: &str) -> Option<&'static BuiltIn> {
 /// The first task that recognises a row.
 pub(super) fn recognise(row: &Row) -> Option<&'static BuiltIn> {
     let has = |fields: &&[&str]| fields.iter().all(|field| row.fields.contains_key(*field));
-    BUILT_IN.iter().find(|task| task.marks.iter().any(has))
+    BUILT_IN
+        .iter()
+        .find(|task| task.marks.iter().any(has) || (task.recognises)(row))
+}
+
+/// Whether a row has a text, and besides it only what tells where it comes from: a column of labels
+/// makes it a row to classify.
+fn has_only_text(row: &Row) -> bool {
+    const ORIGIN: [&str; 9] = [
+        "url",
+        "title",
+        "source",
+        "meta",
+        "metadata",
+        "timestamp",
+        "date",
+        "language",
+        "license",
+    ];
+    let is_origin = |name: &String| {
+        name == "text" || ORIGIN.contains(&name.as_str()) || ID_FIELDS.contains(&name.as_str())
+    };
+    row.fields.contains_key("text") && row.fields.keys().all(is_origin)
 }
 
 impl BuiltIn {
+    /// Whether its rows are texts.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(
+            self.wording,
+            Wording::Chat | Wording::Completion | Wording::Text
+        )
+    }
+
     /// Its form, as it is saved with an adapter.
     pub(super) fn form(&self) -> Form {
         match self.wording {
@@ -200,6 +269,9 @@ impl BuiltIn {
                 answers: answers.iter().map(ToString::to_string).collect(),
                 label_field: label_field.into(),
             },
+            Wording::Chat => Form::Chat(TextFields::default()),
+            Wording::Completion => Form::Completion(TextFields::default()),
+            Wording::Text => Form::Text(TextFields::default()),
         }
     }
 }

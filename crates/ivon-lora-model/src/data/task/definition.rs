@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{built_in, names, recognise};
+use super::document::LossOn;
 use super::form::{Form, Scoring};
 use super::label::LabelReading;
 use crate::data::error::DataError;
@@ -28,6 +29,9 @@ pub struct Task {
     /// How to read labels that could be either indices or answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_reading: Option<LabelReading>,
+    /// What of a text the loss is on.
+    #[serde(default, skip_serializing_if = "LossOn::is_default")]
+    pub loss_on: LossOn,
 }
 
 impl Task {
@@ -51,6 +55,7 @@ impl Task {
             form,
             scoring: Scoring::default(),
             label_reading: None,
+            loss_on: LossOn::default(),
         }
     }
 
@@ -90,7 +95,22 @@ impl Task {
         match &self.form {
             Form::Winogrande | Form::MultipleChoice { .. } => "answer",
             Form::Template { label_field, .. } => label_field,
+            Form::Chat(fields) | Form::Completion(fields) => {
+                fields.label_field.as_deref().unwrap_or("completion")
+            }
+            Form::Text(_) => "text",
         }
+    }
+
+    /// Whether its rows are texts, without choices.
+    pub fn is_text(&self) -> bool {
+        self.form.text_fields().is_some()
+    }
+
+    /// The same task with the loss on other tokens of a text.
+    pub fn with_loss_on(mut self, loss_on: LossOn) -> Self {
+        self.loss_on = loss_on;
+        self
     }
 
     /// The name of the task that the data seem to belong to: that of their folder, or else the
@@ -103,7 +123,9 @@ impl Task {
         };
         let folder = folder.and_then(Path::file_name)?.to_string_lossy();
         let folder = folder.to_lowercase().replace('-', "_");
-        let task = built_in(&folder).or_else(|| recognise(first?));
+        // Texts are told by their fields alone: a folder `text` may hold anything.
+        let named = built_in(&folder).filter(|task| !task.is_text());
+        let task = named.or_else(|| recognise(first?));
         task.map(|task| task.name)
     }
 }

@@ -1,26 +1,30 @@
-//! One question as text, and the reasons for dropping a row.
+//! One row as text, a question or a document, and the reasons for dropping a row.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::document::Document;
 use super::prompt::Prompt;
 use crate::data::role::Role;
 
-/// A prompt and the words that can answer it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A prompt and the words that can answer it, or a document.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The row's own id, else file name and row number.
     pub id: String,
-    /// The prompt.
+    /// The prompt; of a conversation what precedes its last answer, of a plain text all of it.
     pub prompt: Prompt,
-    /// The answer words in the order of the labels; for a question with choices the letters A, B, …
+    /// The answer words in the order of the labels; for a question with choices the letters A, B,
+    /// …; none for a document.
     pub answers: Arc<[String]>,
     /// The index of the correct answer; none for rows to predict.
     pub label: Option<usize>,
     /// Rows of one group stay in one role.
     pub group: Option<String>,
+    /// The text to train on or to be written, where there are no answers to choose from.
+    pub document: Option<Document>,
 }
 
 impl Example {
@@ -36,6 +40,7 @@ impl Example {
             answers,
             label: None,
             group: None,
+            document: None,
         }
     }
 
@@ -72,6 +77,17 @@ pub enum DropReason {
     NoTokens,
     /// It cannot be read as a row of the task.
     Unreadable,
+    /// A text has no token that is to be predicted.
+    NothingToTrainOn,
+    /// All that is to be predicted lies beyond the maximum length.
+    AnswerCut {
+        /// The maximum number of tokens.
+        max_length: usize,
+    },
+    /// The chat template renders the start of a conversation otherwise once it goes on.
+    UnstableTemplate,
+    /// A token spells the end of what precedes the assistant's message and its start.
+    MergedAnswer,
 }
 
 impl fmt::Display for DropReason {
@@ -90,6 +106,20 @@ impl fmt::Display for DropReason {
             }
             Self::NoTokens => write!(formatter, "the prompt has no tokens"),
             Self::Unreadable => write!(formatter, "not readable as a row of the task"),
+            Self::NothingToTrainOn => write!(formatter, "no token to train on"),
+            Self::AnswerCut { max_length } => write!(
+                formatter,
+                "no token to train on within the first {max_length} tokens"
+            ),
+            Self::UnstableTemplate => write!(
+                formatter,
+                "the chat template renders the start otherwise once the conversation goes on, so \
+                 that the assistant's tokens cannot be told"
+            ),
+            Self::MergedAnswer => write!(
+                formatter,
+                "a token spells both the end of what comes before an answer and its start"
+            ),
         }
     }
 }

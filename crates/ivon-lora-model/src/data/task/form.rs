@@ -45,6 +45,35 @@ pub enum Form {
         /// The field with the label: an index from 0, a boolean, or the answer word.
         label_field: String,
     },
+    /// A conversation, in the chat template: `messages`, `conversations`, or one question with its
+    /// answer.
+    Chat(TextFields),
+    /// A prompt and the text that completes it.
+    Completion(TextFields),
+    /// A text.
+    Text(TextFields),
+}
+
+/// Where a row of text has its prompt and its completion, if not in the usual fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextFields {
+    /// A template with field names in braces: of the question, of the prompt, or of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The field with the answer or the completion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_field: Option<String>,
+}
+
+impl Form {
+    /// The fields of a row of text; none where a row is a question with choices.
+    pub fn text_fields(&self) -> Option<&TextFields> {
+        match self {
+            Self::Chat(fields) | Self::Completion(fields) | Self::Text(fields) => Some(fields),
+            Self::Winogrande | Self::MultipleChoice { .. } | Self::Template { .. } => None,
+        }
+    }
 }
 
 /// Checks that these are two or more different words.

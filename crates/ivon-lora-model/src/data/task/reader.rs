@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::catalogue::{BuiltIn, built_in};
 use super::definition::Task;
+use super::document::{Document, LossOn};
 use super::example::{DropReason, Example};
 use super::form::{CHOICES, Form, checked_answers};
 use super::ids::id_of;
@@ -13,6 +14,7 @@ use super::label::{Reading, among_choices, among_words, is_withheld, shown};
 use super::multiple_choice::{choice_prompt, choices_of, gap_prompt};
 use super::prompt::Prompt;
 use super::template::Template;
+use super::text_row::{CHAT_FIELDS, COMPLETION_FIELDS, TEXT_FIELDS, TextReader, lacks_completion};
 use crate::data::error::DataError;
 use crate::data::place::Place;
 use crate::data::read::Row;
@@ -53,6 +55,10 @@ impl Task {
                 )));
             }
             Form::Winogrande | Form::MultipleChoice { .. } => (None, Arc::default()),
+            Form::Chat(fields) | Form::Completion(fields) | Form::Text(fields) => {
+                let template = fields.prompt.as_deref().map(Template::parse).transpose()?;
+                (template, Arc::default())
+            }
         };
         let letters = |count: usize| ('A'..='Z').take(count).map(String::from).collect();
         Ok(TaskReader {
@@ -67,7 +73,7 @@ impl Task {
 }
 
 /// What a row became.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RowOutcome {
     /// An example.
     Example(Example),
@@ -99,6 +105,7 @@ impl TaskReader {
     /// 26) for questions with their own choices.
     pub fn answers(&self, count: usize) -> Arc<[String]> {
         match &self.template {
+            None if self.task.is_text() => Arc::default(),
             Some(_) => self.answers.clone(),
             None => self
                 .letters
@@ -117,6 +124,10 @@ impl TaskReader {
                 .collect(),
             place: Place::new("", 1),
         };
+        if let Some(sets) = self.sets_of_text_fields() {
+            let has = |set: &&[&str]| set.iter().all(|field| row.fields.contains_key(*field));
+            return sets.iter().any(has);
+        }
         // Errors of labels or choices do not matter here, where only the names of the fields are
         // known.
         let _ = self.normalise(&mut row);
@@ -129,8 +140,30 @@ impl TaskReader {
             .all(|field| row.fields.contains_key(field))
     }
 
+    /// The sets of fields of which a row of text has one, if the task is one of texts without a
+    /// template.
+    fn sets_of_text_fields(&self) -> Option<&'static [&'static [&'static str]]> {
+        match (&self.task.form, &self.template) {
+            (Form::Chat(_), None) => Some(&CHAT_FIELDS),
+            (Form::Completion(_), None) => Some(&COMPLETION_FIELDS),
+            (Form::Text(_), None) => Some(&TEXT_FIELDS),
+            _ => None,
+        }
+    }
+
     /// Whether a row of a test file has no label, as in splits whose answers are not public.
     pub fn is_withheld(&self, row: &Row) -> bool {
+        match &self.task.form {
+            Form::Completion(fields) => {
+                return lacks_completion(row, fields.label_field.as_deref());
+            }
+            Form::Chat(fields) => {
+                let field = fields.label_field.as_deref();
+                return field.is_some_and(|field| lacks_completion(row, Some(field)));
+            }
+            Form::Text(_) => return false,
+            Form::Winogrande | Form::MultipleChoice { .. } | Form::Template { .. } => {}
+        }
         let others = self
             .built_in
             .map_or(&[][..], |task| task.other_label_fields);
@@ -164,6 +197,14 @@ impl TaskReader {
         needs_label: bool,
     ) -> Result<RowOutcome, DataError> {
         let id = self.id(&row)?;
+        if self.task.is_text() {
+            return Ok(RowOutcome::Example(self.document(
+                &row,
+                id,
+                group,
+                needs_label,
+            )?));
+        }
         match self.normalise(&mut row) {
             Err(DataError::LabelOutOfRange { .. }) if !needs_label => {
                 row.fields.remove("answer");
@@ -184,7 +225,41 @@ impl TaskReader {
             answers,
             label,
             group,
+            document: None,
         }))
+    }
+
+    /// The document of a row of text.
+    fn document(
+        &self,
+        row: &Row,
+        id: String,
+        group: Option<String>,
+        needs_completion: bool,
+    ) -> Result<Example, DataError> {
+        let fields = self.task.form.text_fields();
+        let reader = TextReader {
+            template: self.template.as_ref(),
+            label_field: fields.and_then(|fields| fields.label_field.as_deref()),
+            needs_completion,
+        };
+        let (prompt, content) = match self.task.form {
+            Form::Chat(_) => reader.chat(row)?,
+            Form::Completion(_) => reader.completion(row)?,
+            _ => reader.text(row)?,
+        };
+        let loss_on = match self.task.form {
+            Form::Text(_) => LossOn::All,
+            _ => self.task.loss_on,
+        };
+        Ok(Example {
+            id,
+            prompt,
+            answers: Arc::default(),
+            label: None,
+            group,
+            document: Some(Document { content, loss_on }),
+        })
     }
 
     /// Renames the fields and converts the values of a row of a public data set to the common

@@ -1,5 +1,5 @@
-//! A chat template around a prompt, rendered as in `transformers`: the prompt is the only message,
-//! from the user, followed by the generation prompt.
+//! A chat template, rendered as in `transformers`: around a prompt, which is the only message, from
+//! the user, followed by the generation prompt; or around the messages of a conversation.
 //!
 //! One deviation: `strftime_now` always returns 26 July 2024 (the default date of Llama 3's own
 //! template), because a prompt that depends on the date of the run cannot be reproduced.
@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::jinja::Template;
+use super::jinja::{Conversation, Rendered, Template};
 use super::tokenizer::Tokenizer;
 use crate::data::error::DataError;
+use crate::data::task::Message;
 use crate::files;
 
 /// The maximum size of a template file in bytes.
@@ -102,6 +103,44 @@ impl ChatTemplate {
     pub fn render(&self, prompt: &str) -> Result<String, DataError> {
         self.template.render(prompt, &self.tokens).map_err(failed)
     }
+
+    /// The text of a conversation; with `generation_prompt` the assistant answers next.
+    ///
+    /// # Errors
+    /// If the template fails or raises an exception.
+    pub fn render_messages(
+        &self,
+        messages: &[Message],
+        generation_prompt: bool,
+    ) -> Result<String, DataError> {
+        let rendered = self.beginning(messages, messages.len(), generation_prompt);
+        rendered.map(|rendered| rendered.text).map_err(failed)
+    }
+
+    /// The first `count` messages of a conversation; with `generation_prompt` the assistant answers
+    /// next.
+    pub(super) fn beginning(
+        &self,
+        messages: &[Message],
+        count: usize,
+        generation_prompt: bool,
+    ) -> Result<Rendered, String> {
+        let messages: Vec<(&str, &str)> = messages
+            .iter()
+            .take(count)
+            .map(|message| (message.speaker.role(), message.content.as_str()))
+            .collect();
+        self.template.render_conversation(&Conversation {
+            messages: &messages,
+            tokens: &self.tokens,
+            generation_prompt,
+        })
+    }
+
+    /// Whether it marks what the assistant says, with `{% generation %}`.
+    pub(super) fn marks_generation(&self) -> bool {
+        self.template.marks_generation
+    }
 }
 
 fn failed(reason: String) -> DataError {
@@ -111,6 +150,7 @@ fn failed(reason: String) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::speaker::Speaker;
     use tokenizers::models::wordlevel::WordLevel;
 
     fn template(source: &str) -> Result<ChatTemplate, DataError> {
@@ -141,6 +181,45 @@ mod tests {
             chat.unwrap().render("  hi ").unwrap().trim_end(),
             "<s>26 Jul 2024 hi"
         );
+    }
+
+    #[test]
+    fn a_conversation_of_many_messages_renders_within_the_limits() {
+        let chat = template(
+            "{% set rest = messages[1:] %}{% for m in rest %}{% set c = m.content | trim %}{{ c ~ loop.index }}\
+             {% if not loop.last %}{{ m.role[:1] }}{% endif %}{% endfor %}",
+        )
+        .unwrap();
+        let message = |index: usize| match index % 2 {
+            0 => Message::of(Speaker::User, " a "),
+            _ => Message::of(Speaker::Assistant, " b "),
+        };
+        let messages: Vec<Message> = (0..1000).map(message).collect();
+        let text = chat.render_messages(&messages, false).unwrap();
+        assert!(
+            text.starts_with("b1aa2u") && text.ends_with("a998ub999"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_inside_generation_is_found_and_the_text_is_that_without_marks() {
+        let marked = "{% for m in messages %}{{ m.role }}:\n  {% generation %}\n {{ m.content }}\n{% endgeneration %}\n.{% endfor %}";
+        let chat = template(marked).unwrap();
+        assert!(chat.marks_generation());
+        let messages = [
+            Message::of(Speaker::Assistant, "é"),
+            Message::of(Speaker::User, "b"),
+        ];
+        let found = chat.beginning(&messages, 2, false).unwrap();
+        assert_eq!(found.text, "assistant:\n é\n.user:\n b\n.");
+        let spoken: Vec<&str> = found
+            .generation
+            .iter()
+            .map(|range| &found.text[range.clone()])
+            .collect();
+        assert_eq!(spoken, [" é\n", " b\n"]);
+        assert_eq!(chat.render("x").unwrap(), "user:\n x\n.");
     }
 
     #[test]

@@ -24,10 +24,13 @@ pub struct DroppedExample {
 pub struct EncodedSet {
     /// The encoded examples, in their original order.
     pub examples: Vec<Encoded>,
-    /// The index of each encoded example among those given `[examples]`.
+    /// The index of each encoded example among those given `[examples]`; that of a long text occurs
+    /// once for each of its stretches.
     pub kept: Vec<usize>,
     /// How many were shortened to fit.
     pub truncated: usize,
+    /// Completions whose first token spells the end of their prompt too.
+    pub merged: Tally,
     /// Whether each was shortened to fit, `[examples]`.
     pub shortened: Vec<bool>,
     /// The dropped examples.
@@ -48,17 +51,27 @@ impl EncodedSet {
         match outcome {
             EncodeOutcome::Encoded {
                 encoded, truncated, ..
-            } => {
-                self.truncated += usize::from(truncated);
-                self.shortened.push(truncated);
-                self.examples.push(encoded);
-                self.kept.push(index);
+            } => self.keep(index, encoded, truncated),
+            EncodeOutcome::Texts(texts) => {
+                for text in texts {
+                    if text.merged {
+                        self.merged.add(&example.id);
+                    }
+                    self.keep(index, text.encoded, text.truncated);
+                }
             }
             EncodeOutcome::Dropped(reason) => self.dropped.push(DroppedExample {
                 id: example.id.clone(),
                 reason,
             }),
         }
+    }
+
+    fn keep(&mut self, index: usize, encoded: Encoded, truncated: bool) {
+        self.truncated += usize::from(truncated);
+        self.shortened.push(truncated);
+        self.examples.push(encoded);
+        self.kept.push(index);
     }
 
     /// Sentences about the examples given: which were dropped, shortened, or have an empty field.
@@ -77,11 +90,20 @@ impl EncodedSet {
             .map(|example| example.id.clone())
             .collect();
         let mut said = self.drops().sentences(set, given.len());
+        let is_text = self.examples.iter().any(|example| example.text().is_some());
+        let how = if is_text { "cut" } else { "shortened" };
         said.extend(shortened.sentence(
             set,
             given.len(),
             ["is", "are"],
-            &format!("shortened to {max_length} tokens"),
+            &format!("{how} to {max_length} tokens"),
+        ));
+        said.extend(self.merged.sentence(
+            set,
+            given.len(),
+            ["has", "have"],
+            "a token that spells both the end of the prompt and the start of the completion; end the \
+             prompt without a space and begin the completion with it",
         ));
         said.extend(empty.sentence(
             set,

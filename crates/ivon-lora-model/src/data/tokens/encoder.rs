@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::chat::ChatTemplate;
 use super::encoded::{Choices, Encoded, Target};
+use super::text_encoder::{EncodedText, TextEncoder};
 use super::tokenizer::Tokenizer;
 use crate::data::error::DataError;
 use crate::data::task::Prompt;
@@ -34,11 +35,12 @@ const REMEMBERED: usize = 4096;
 /// How examples are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// The maximum number of prompt tokens, including special tokens.
+    /// The maximum number of tokens of a prompt or a text, including special tokens.
     pub max_length: usize,
     /// How answers are scored.
     pub scoring: Scoring,
-    /// Whether the checkpoint's chat template is put around the prompt.
+    /// Whether the checkpoint's chat template is put around the prompt; conversations always need
+    /// it.
     pub chat_template: bool,
 }
 
@@ -48,6 +50,8 @@ pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     options: EncodeOptions,
     chat: Option<ChatTemplate>,
+    /// For rows of text.
+    texts: TextEncoder<'a>,
     /// The special tokens at the start of a sequence, once they are known.
     leading: Option<Vec<u32>>,
     remembered: HashMap<(String, usize), Arc<Continuations>>,
@@ -65,6 +69,8 @@ pub enum EncodeOutcome {
         /// Whether the prompt was shortened.
         truncated: bool,
     },
+    /// It is a text: one sequence, or the stretches of a long one.
+    Texts(Vec<EncodedText>),
     /// It was dropped.
     Dropped(DropReason),
 }
@@ -117,6 +123,7 @@ impl<'a> Encoder<'a> {
             tokenizer,
             options,
             chat,
+            texts: TextEncoder::new(tokenizer, options.max_length),
             leading: None,
             remembered: HashMap::new(),
         })
@@ -127,6 +134,12 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// If the tokenizer or the chat template fails, or answers cannot be told apart.
     pub fn encode(&mut self, example: &Example) -> Result<EncodeOutcome, DataError> {
+        if let Some(document) = &example.document {
+            return Ok(match self.texts.encode(example, document)? {
+                Ok(texts) => EncodeOutcome::Texts(texts),
+                Err(reason) => EncodeOutcome::Dropped(reason),
+            });
+        }
         let limit = self.options.max_length;
         let mut reserved = 0;
         // A second round is needed if whole answers take space, a third if another cut changes
@@ -401,6 +414,7 @@ mod tests {
                 text,
                 truncated,
             } => (encoded, text, truncated),
+            EncodeOutcome::Texts(texts) => panic!("texts: {texts:?}"),
             EncodeOutcome::Dropped(reason) => panic!("dropped: {reason}"),
         }
     }

@@ -3,8 +3,36 @@
 //! The type is defined here, where the data first need it; `model` makes it from a folder or a GGUF
 //! file.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use crate::data::error::TokenizerError;
 use crate::guard::guard_result;
+
+/// A token and the bytes of a text that it spells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spelled {
+    /// Its id.
+    pub id: u32,
+    /// The bytes of the text.
+    pub bytes: Range<usize>,
+    /// How many of them no token before it spells.
+    pub new: usize,
+    /// Whether it was added before the text.
+    pub is_added: bool,
+}
+
+impl Spelled {
+    /// A token that spells nothing.
+    pub fn added(id: u32) -> Self {
+        Self {
+            id,
+            bytes: 0..0,
+            new: 0,
+            is_added: true,
+        }
+    }
+}
 
 /// A tokenizer together with the checkpoint's settings for special tokens and chat templates.
 #[derive(Clone, Debug)]
@@ -89,14 +117,69 @@ impl Tokenizer {
         let encoding =
             guard_result("tokenizers", || self.inner.encode_fast(text, special)).map_err(failed)?;
         let tokens = encoding.get_ids();
-        match self
-            .limit
-            .and_then(|rows| Some((rows, tokens.iter().find(|token| **token as usize >= rows)?)))
-        {
-            Some((rows, token)) => Err(failed(format!(
+        self.check_limit(tokens.iter().copied()).map_err(failed)?;
+        Ok(tokens.to_vec())
+    }
+
+    /// The tokens of a text, each with the bytes that it spells. The special tokens that the
+    /// checkpoint's configuration adds before a text come first if `special` is set; those that it
+    /// adds after it are left out.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub(super) fn spell(&self, text: &str, special: bool) -> Result<Vec<Spelled>, TokenizerError> {
+        let failed = |reason: String| TokenizerError {
+            text: text.chars().take(60).collect(),
+            reason,
+        };
+        let encoding = guard_result("tokenizers", || self.inner.encode(text, special));
+        let encoding = encoding.map_err(failed)?;
+        let ids = encoding.get_ids();
+        let added = encoding.get_special_tokens_mask();
+        let offsets = encoding.get_offsets();
+        let mut spelled: Vec<Spelled> = Vec::with_capacity(ids.len());
+        let mut end = 0;
+        for ((&id, &added), &(from, to)) in ids.iter().zip(added).zip(offsets) {
+            if added == 1 {
+                if spelled.iter().all(|token| token.is_added) {
+                    spelled.push(Spelled::added(id));
+                }
+                continue;
+            }
+            // The spaces between tokens that some tokenizers do not count belong to the next one; a
+            // character of several tokens belongs to its first one.
+            let start = from.min(end);
+            let before = end;
+            end = end.max(to);
+            spelled.push(Spelled {
+                id,
+                bytes: start..end,
+                new: end - before,
+                is_added: false,
+            });
+        }
+        self.check_limit(spelled.iter().map(|token| token.id))
+            .map_err(failed)?;
+        Ok(spelled)
+    }
+
+    /// The ids of the tokens that spell nothing, such as the end of a turn.
+    pub(super) fn special_token_ids(&self) -> HashSet<u32> {
+        let tokens = self.inner.get_added_tokens_decoder();
+        let special = tokens.into_iter().filter(|(_, token)| token.special);
+        special.map(|(id, _)| id).collect()
+    }
+
+    /// Refuses a token without a row in the embedding table.
+    fn check_limit(&self, ids: impl IntoIterator<Item = u32>) -> Result<(), String> {
+        let Some(rows) = self.limit else {
+            return Ok(());
+        };
+        match ids.into_iter().find(|token| *token as usize >= rows) {
+            Some(token) => Err(format!(
                 "token {token} is beyond the model's {rows} embeddings"
-            ))),
-            None => Ok(tokens.to_vec()),
+            )),
+            None => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) const REMAINDER: &str = "__remainder";
 pub(super) const SUM: &str = "__sum";
 pub(super) const STORED: &str = "__stored";
 pub(super) const ATTRIBUTE: &str = "__attribute";
+pub(super) const GENERATION: &str = "__generation";
 
 /// The maximum length of a template in bytes.
 const LONGEST: usize = 1 << 20;
@@ -55,12 +56,19 @@ const PRECEDENCE_BELOW_SUM: [&str; 20] = [
     "with",
 ];
 
+/// A rewritten template.
+pub(super) struct Rewritten {
+    pub text: String,
+    /// Whether it has `{% generation %}`.
+    pub marks_generation: bool,
+}
+
 /// Rewrites a template.
 ///
 /// # Errors
 /// A message if the template is too long or too deep, or uses something that transformers'
 /// environment lacks or that minijinja cannot do in the same way.
-pub(super) fn rewritten(source: &str) -> Result<String, String> {
+pub(super) fn rewritten(source: &str) -> Result<Rewritten, String> {
     if source.len() > LONGEST {
         return Err(format!(
             "it has {} bytes, expected at most {LONGEST}",
@@ -70,18 +78,23 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut written = String::with_capacity(source.len() + source.len() / 4);
     let mut depth = Vec::new();
+    let mut marks_generation = false;
     for piece in pieces(&source)? {
         match piece {
             Piece::Verbatim(text) => written.push_str(text),
             Piece::Tag(tag) => {
                 if tag.open.starts_with("{%") {
                     check_depth(&tag, &mut depth)?;
+                    marks_generation |= tag.keyword() == "generation";
                 }
                 write_tag(&tag, &mut written)?;
             }
         }
     }
-    Ok(written)
+    Ok(Rewritten {
+        text: written,
+        marks_generation,
+    })
 }
 
 /// Counts open blocks and their `elif` branches, which nest as blocks do.
@@ -131,9 +144,14 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
     written.push(' ');
     let nodes = &tag.nodes[..];
     match word {
-        // A scope, as in transformers' extension: variables set inside stay inside.
-        "generation" => written.push_str("with"),
-        "endgeneration" => written.push_str("endwith"),
+        // A scope, as in transformers' extension: variables set inside stay inside. The last tag is
+        // a block, so that the line end after it is treated as the original's.
+        "generation" => written.push_str(&format!(
+            "with %}}{{{{ {GENERATION}(true) }}}}{{% set {GENERATION}_ = 0"
+        )),
+        "endgeneration" => written.push_str(&format!(
+            "set {GENERATION}_ = 0 %}}{{{{ {GENERATION}(false) }}}}{{% endwith"
+        )),
         "set" => match nodes.iter().position(|node| node.is("=")) {
             Some(at) => written.push_str(&assignment(&nodes[..at], &nodes[at + 1..])?),
             None => written.push_str(&expressions(nodes)?),

@@ -9,10 +9,16 @@ use super::objects::{Generator, Range};
 /// The maximum number of values in a variable, nested values counted at each occurrence: this
 /// limits the cost of printing and comparing it.
 const MOST_STORED: usize = 1000;
+/// The values for each message, where that is more: a template may store the messages.
+const VALUES_PER_MESSAGE: usize = 10;
 /// The maximum length in bytes of the strings in a variable, beyond the length of the inputs.
 const LONGEST_STORED: usize = 1 << 20;
 /// The maximum nesting of values.
 const DEEPEST_STORED: usize = 64;
+
+/// The variables with the number of messages and the bytes of their contents.
+pub(super) const GIVEN_MESSAGES: &str = "__messages";
+pub(super) const GIVEN_BYTES: &str = "__bytes";
 
 /// Passes a value that is to be stored in a variable, unless it exceeds the limits.
 pub(super) fn stored(state: &State, value: Value) -> Result<Value, Error> {
@@ -28,26 +34,22 @@ pub(super) fn attribute(state: &State, value: Value) -> Result<Value, Error> {
 }
 
 fn bounded(state: &State, value: &Value, namespaces: bool) -> Result<(), Error> {
-    let given = state.lookup("messages").map_or(0, |messages| {
-        let content = messages
-            .get_item_by_index(0)
-            .and_then(|first| first.get_attr("content"));
-        content
-            .ok()
-            .and_then(|content| content.as_str().map(str::len))
-            .unwrap_or(0)
-    });
+    let given = |name| state.lookup(name).and_then(|given| given.as_usize());
+    let messages = given(GIVEN_MESSAGES).unwrap_or(1);
+    let most = MOST_STORED.max(VALUES_PER_MESSAGE * messages);
     let mut left = Budget {
-        values: MOST_STORED,
-        bytes: LONGEST_STORED + 2 * given,
+        most,
+        values: most,
+        bytes: LONGEST_STORED + 2 * given(GIVEN_BYTES).unwrap_or(0),
         namespaces,
     };
     left.take(value, 0)?;
-    state.consume_fuel((MOST_STORED - left.values) as u64)
+    state.consume_fuel((most - left.values) as u64)
 }
 
 /// What remains of the limits.
 struct Budget {
+    most: usize,
     values: usize,
     bytes: usize,
     namespaces: bool,
@@ -57,7 +59,7 @@ impl Budget {
     fn spend(&mut self, value: &Value) -> Result<(), Error> {
         let values = self.values.checked_sub(1);
         self.values =
-            values.ok_or_else(|| too_large(&format!("more than {MOST_STORED} values")))?;
+            values.ok_or_else(|| too_large(&format!("more than {} values", self.most)))?;
         if let Some(text) = value.as_str() {
             let bytes = self.bytes.checked_sub(text.len());
             self.bytes = bytes

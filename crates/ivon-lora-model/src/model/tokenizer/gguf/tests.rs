@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::*;
+use crate::data::{DataConfig, Source, Task, encode_all};
 use crate::model::gguf::{GgufWriter, Metadata};
 use crate::testing;
 
@@ -305,6 +306,49 @@ fn the_real_models_tokenizer_agrees_with_transformers() {
             .unwrap(),
         text
     );
+}
+
+#[test]
+fn the_real_model_s_conversations_are_those_of_transformers_and_their_answers_are_trained_on() {
+    let Some(path) = testing::real_model("conversations") else {
+        return;
+    };
+    let tokenizer = read(&GgufFile::open(&path).unwrap()).unwrap();
+    let task = Task::named("chat").unwrap();
+    let options = DataConfig::default().encode_options(&task);
+    for case in testing::golden_json("smollm2_text.json")["cases"]
+        .as_array()
+        .unwrap()
+    {
+        let fields = serde_json::json!({"messages": case["messages"]});
+        let rows = vec![fields.as_object().unwrap().clone()];
+        let source = Source::of_rows("train", rows, &task.reader().unwrap()).unwrap();
+        let set = encode_all(&source.examples, &tokenizer, options).unwrap();
+        let encoded = &set.examples[0];
+        assert_eq!(Value::from(encoded.tokens.clone()), case["ids"]);
+        let target = encoded.text().unwrap();
+        // What follows the prompt of the last answer, and of the answers before it the words that
+        // the messages have, each with the end of its turn.
+        let prompt = case["prompt_ids"].as_array().unwrap().len();
+        assert!(target.weights[prompt..].iter().all(|weight| *weight == 1.0));
+        let trained = encoded.tokens.iter().zip(&target.weights);
+        let trained: Vec<u32> = trained
+            .filter(|(_, weight)| **weight > 0.0)
+            .map(|(token, _)| *token)
+            .collect();
+        let answers = case["messages"].as_array().unwrap().iter();
+        let answers: Vec<&str> = answers
+            .filter(|message| message["role"] == "assistant")
+            .map(|message| message["content"].as_str().unwrap())
+            .collect();
+        let ended = |answer: &&str| format!("{answer}<|im_end|>\n");
+        assert_eq!(
+            tokenizer.decode(&trained).unwrap(),
+            answers.iter().map(ended).collect::<String>()
+        );
+        let bytes: usize = answers.iter().map(|answer| answer.len() + 1).sum();
+        assert_eq!(target.bytes, bytes);
+    }
 }
 
 /// The letter of every byte, the space with `a`, two-digit numbers, and one special token.
