@@ -73,7 +73,7 @@ fn differences(family: &str, device: &Device) -> Result<[f32; 4], Failure> {
     let logits = |adapter: &Adapter| {
         let hidden = network.hidden(&batch, &Draw::of(adapter.clone()));
         read(network.logits_of(
-            hidden.states,
+            &hidden,
             &(0..network.config().vocab_size as u32).collect::<Vec<_>>(),
         ))
     };
@@ -92,7 +92,7 @@ fn differences(family: &str, device: &Device) -> Result<[f32; 4], Failure> {
         .collect();
     let hidden = network.hidden(&batch, &Draw::of(adapter.clone()));
     let loss = cross_entropy(
-        network.logits_of(hidden.states, &choices),
+        network.logits_of(&hidden, &choices),
         &numbers(&expected["labels"]),
     );
     let loss_difference = difference(&read(loss.clone())?, &numbers(&expected["loss"]));

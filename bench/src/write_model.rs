@@ -341,7 +341,7 @@ mod tests {
         batch.ask_last(prompt);
         let hidden = network.hidden(&batch, &Draw::base());
         network
-            .logits_of(hidden.states, &(0..512).collect::<Vec<_>>())
+            .logits_of(&hidden, &(0..512).collect::<Vec<_>>())
             .into_data()
             .try_to_vec()
             .unwrap()

@@ -161,6 +161,7 @@ fn of_run(error: &RunError) -> Exit {
         RunError::Setting { .. }
         | RunError::NoSteps { .. }
         | RunError::Magnitudes { .. }
+        | RunError::Tables { .. }
         | RunError::OtherSettings { .. } => Exit::Usage,
         RunError::Records(_)
         | RunError::File(_)

@@ -310,7 +310,7 @@ mod tests {
         let hidden = network.hidden(&batch, &Draw::base());
         let every: Vec<u32> = (0..network.config().vocab_size as u32).collect();
         let logits: Vec<f32> = network
-            .logits_of(hidden.states, &every)
+            .logits_of(&hidden, &every)
             .into_data()
             .try_to_vec()
             .unwrap();

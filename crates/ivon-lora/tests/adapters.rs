@@ -13,15 +13,35 @@ use ivon_lora::data::{Batch, Dataset, Split};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{
     ADAPTER_FILE, Adapter, CONFIG_FILE, Companions, Draw, Dropout, LoraConfig, MergeOptions,
-    Precision, StoredBase, TargetModules, merge, read_peft, write_peft,
+    MergeSummary, Precision, StoredBase, TargetModules, merge, read_matrices, read_peft,
+    write_peft,
 };
 use ivon_lora::method::Method;
-use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
+use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, Table};
 use ivon_lora::run::{Start, TrainingData, UntunedAnswers, train_on_data};
 use ivon_lora_toy as toy;
 use serde_json::Value;
 
 const CASES: [&str; 2] = ["dora", "dora-patterns"];
+/// With A and B on the tables over the vocabulary, or with whole tables.
+const TABLES: [&str; 13] = [
+    "head",
+    "embeddings",
+    "head-tied",
+    "embeddings-tied",
+    "tables-tied",
+    "tables-layer-inputs",
+    "tables-multiplied",
+    "saved-head",
+    "saved-embeddings-tied",
+    "saved-tables-tied",
+    "saved-and-adapted",
+    KEPT_TIED,
+    SAVED_KEPT_TIED,
+];
+/// With `ensure_weight_tying`.
+const KEPT_TIED: &str = "kept-tied";
+const SAVED_KEPT_TIED: &str = "saved-kept-tied";
 
 fn golden() -> PathBuf {
     Path::new(concat!(
@@ -105,6 +125,18 @@ impl Case {
         batch
     }
 
+    /// The mean cross-entropy over the vocabulary.
+    fn loss_over_all(&self, network: &Network, adapter: &Adapter) -> Tensor<1> {
+        let of = |key: &str| numbers(&self.of_base[key]).into_iter();
+        let choices: Vec<i64> = of("choice_ids").map(|id| id as i64).collect();
+        let labels: Vec<i64> = of("labels").map(|label| choices[label as usize]).collect();
+        let hidden = network.hidden(&self.batch(), &Draw::of(adapter.clone()));
+        let logits = network.logits_of(&hidden, &vocabulary(network));
+        let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
+        let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
+        log_softmax(logits, 1).gather(1, labels).mean().neg()
+    }
+
     /// The mean cross-entropy over the choices.
     fn loss(&self, network: &Network, adapter: &Adapter, dropout: Option<Dropout>) -> Tensor<1> {
         let of = |key: &str| numbers(&self.of_base[key]).into_iter();
@@ -114,18 +146,35 @@ impl Case {
             adapter: adapter.clone(),
             dropout,
         };
-        let states = network.hidden(&self.batch(), &draw).states;
-        let logits = network.logits_of(states, &choices);
+        let hidden = network.hidden(&self.batch(), &draw);
+        let logits = network.logits_of(&hidden, &choices);
         let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
         let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
         log_softmax(logits, 1).gather(1, labels).mean().neg()
     }
 }
 
+fn vocabulary(network: &Network) -> Vec<u32> {
+    (0..network.config().vocab_size as u32).collect()
+}
+
+/// The name of a parameter in PEFT's model.
+fn name_in_training(path: &str) -> String {
+    let module = match path.starts_with("lm_head") {
+        true => "base_model.model",
+        false => "base_model.model.model",
+    };
+    match path.split_once('.').filter(|(_, part)| *part == "weight") {
+        Some((table, _)) => format!("{module}.{table}.modules_to_save.default.weight"),
+        None if path.contains("lora_embedding") => format!("{module}.{path}.default"),
+        None => format!("{module}.{path}.default.weight"),
+    }
+}
+
 fn logits(network: &Network, batch: &Batch, adapter: Adapter) -> Vec<f32> {
-    let tokens: Vec<u32> = (0..network.config().vocab_size as u32).collect();
-    let states = network.hidden(batch, &Draw::of(adapter)).states;
-    let logits = network.logits_of(states, &tokens);
+    let tokens = vocabulary(network);
+    let hidden = network.hidden(batch, &Draw::of(adapter));
+    let logits = network.logits_of(&hidden, &tokens);
     logits.into_data().try_to_vec().unwrap()
 }
 
@@ -165,8 +214,49 @@ fn logits_and_gradients_are_those_of_peft() {
 }
 
 #[test]
+fn logits_loss_and_gradients_of_adapted_and_whole_tables_are_those_of_peft() {
+    for name in TABLES {
+        let case = Case::new(name);
+        let (adapter, _) = case.adapter();
+        assert!(adapter.tables().count() > 0);
+        for network in case.networks() {
+            let found = logits(&network, &case.batch(), adapter.clone());
+            let truth = numbers(&case.expected["adapted_logits"]);
+            agree(&found, &truth, 1e-4, name);
+            let adapter = adapter.clone().train();
+            let losses = [
+                ("", case.loss(&network, &adapter, None)),
+                ("_over_all", case.loss_over_all(&network, &adapter)),
+            ];
+            for (end, loss) in losses {
+                let value: Vec<f32> = loss.clone().into_data().try_to_vec().unwrap();
+                let key = format!("loss{end}");
+                agree(&value, &numbers(&case.expected[&key]), 1e-4, name);
+                let truth = &case.expected[format!("gradients{end}")];
+                agree_with_peft(&adapter, loss, truth, name);
+            }
+        }
+    }
+}
+
+/// Compares all gradients. Where PEFT trains one table at both ends, its gradient is their sum.
+fn agree_with_peft(adapter: &Adapter, loss: Tensor<1>, truth: &Value, name: &str) {
+    let mut found = gradients(adapter, loss);
+    if name == SAVED_KEPT_TIED {
+        let (_, head) = found.pop().unwrap();
+        let embeddings = found[0].1.iter_mut().zip(head);
+        embeddings.for_each(|(sum, gradient)| *sum += gradient);
+    }
+    assert_eq!(found.len(), truth.as_object().unwrap().len());
+    for (path, gradient) in found {
+        let truth = numbers(&truth[name_in_training(&path)]);
+        agree(&gradient, &truth, 1e-4, &format!("{name} {path}"));
+    }
+}
+
+#[test]
 fn under_dropout_the_cpu_operation_agrees_with_plain_operations() {
-    for name in CASES {
+    for name in CASES.into_iter().chain(["head", "tables-multiplied"]) {
         let case = Case::new(name);
         let adapter = case.adapter().0.train();
         let dropout = Some(Dropout {
@@ -185,33 +275,76 @@ fn under_dropout_the_cpu_operation_agrees_with_plain_operations() {
     }
 }
 
+/// The model with the adapter merged in, and its summary.
+fn merged(case: &Case, folder: &Path) -> (Checkpoint, MergeSummary) {
+    let merged = folder.join("merged");
+    let base = StoredBase {
+        names: case.base.names_to_copy(),
+        written: case.base.names_in_files(),
+        tensor: |name: &str| case.base.tensor(name),
+    };
+    let companions = Companions::of_folder(case.base.folder().unwrap()).unwrap();
+    let options = MergeOptions {
+        precision: Precision::F32,
+        ..MergeOptions::default()
+    };
+    let summary = merge(&merged, &base, &companions, &case.adapter().0, options).unwrap();
+    (Checkpoint::open(merged.to_str().unwrap()).unwrap(), summary)
+}
+
+fn logits_of_base(base: &Checkpoint, batch: &Batch) -> Vec<f32> {
+    let decoder = Decoder::load(base, BasePrecision::F32).unwrap();
+    let network = Network::new(decoder, &Device::flex(), false);
+    logits(&network, batch, Adapter::empty())
+}
+
 #[test]
 fn merged_weights_give_the_same_logits() {
     for name in CASES {
         let case = Case::new(name);
         let folder = tempfile::tempdir().unwrap();
-        let merged = folder.path().join("merged");
-        let base = StoredBase {
-            names: case.base.names_to_copy(),
-            written: case.base.names_in_files(),
-            tensor: |name: &str| case.base.tensor(name),
-        };
-        let companions = Companions::of_folder(case.base.folder().unwrap()).unwrap();
-        let options = MergeOptions {
-            precision: Precision::F32,
-            ..MergeOptions::default()
-        };
-        merge(&merged, &base, &companions, &case.adapter().0, options).unwrap();
-        let merged = Checkpoint::open(merged.to_str().unwrap()).unwrap();
-        let decoder = Decoder::load(&merged, BasePrecision::F32).unwrap();
-        let network = Network::new(decoder, &Device::flex(), false);
-        let found = logits(&network, &case.batch(), Adapter::empty());
-        agree(
-            &found,
-            &numbers(&case.expected["merged_logits"]),
-            1e-4,
-            name,
-        );
+        let (merged, _) = merged(&case, folder.path());
+        let found = logits_of_base(&merged, &case.batch());
+        let truth = numbers(&case.expected["merged_logits"]);
+        agree(&found, &truth, 1e-4, name);
+    }
+}
+
+#[test]
+fn merged_tables_give_the_logits_of_the_adapter_with_two_tables_where_one_no_longer_does() {
+    for name in TABLES {
+        let case = Case::new(name);
+        let folder = tempfile::tempdir().unwrap();
+        let (merged, summary) = merged(&case, folder.path());
+        let found = logits_of_base(&merged, &case.batch());
+        // PEFT adds the factors of both ends to the one table of a tied base, and warns of it.
+        let truth = numbers(&case.expected["adapted_logits"]);
+        agree(&found, &truth, 1e-4, name);
+        let were_tied = case.base.config().tie_word_embeddings;
+        let stay_tied = were_tied && name.contains("kept");
+        assert_eq!(merged.config().tie_word_embeddings, stay_tied, "{name}");
+        assert_eq!(summary.untied, were_tied && !stay_tied, "{name}");
+    }
+}
+
+#[test]
+fn an_adapter_of_the_tables_is_written_so_that_it_reads_back_and_peft_would_read_it() {
+    for name in TABLES {
+        let case = Case::new(name);
+        let (adapter, config) = case.adapter();
+        let folder = tempfile::tempdir().unwrap();
+        write_peft(folder.path(), &adapter, &config, None).unwrap();
+        let file = |folder: &Path| read_matrices(&folder.join(ADAPTER_FILE)).unwrap().0;
+        let mut theirs = file(&case.folder);
+        // PEFT saves the table of the base along with its factors.
+        theirs.retain(|name, _| !name.contains("base_layer"));
+        assert_eq!(file(folder.path()), theirs, "{name}");
+        let again = read_peft(folder.path(), case.base.config(), &Device::flex()).unwrap();
+        let matrices = |adapter: &Adapter| adapter.to_matrices().unwrap();
+        assert_eq!(matrices(&again.adapter), matrices(&adapter), "{name}");
+        assert_eq!(again.adapter.scaling, adapter.scaling, "{name}");
+        let tables = |config: &LoraConfig| config.modules_to_save.clone();
+        assert_eq!(tables(&again.config), tables(&config), "{name}");
     }
 }
 
@@ -389,4 +522,62 @@ fn adamw_and_ivon_train_the_magnitudes_and_other_methods_refuse_them() {
         error.to_string(),
         "`laplace` does not train the magnitudes of an adapter (`use_dora`), expected ivon, adamw, mc-dropout or ensemble"
     );
+}
+
+fn with_tables(lora: &mut LoraConfig) {
+    let names = ["q_proj", "v_proj", "embed_tokens"];
+    lora.target_modules = TargetModules::List(names.map(String::from).into());
+    lora.modules_to_save = vec!["lm_head".into()];
+}
+
+#[test]
+fn methods_that_treat_all_parameters_alike_train_tables_and_others_refuse_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join(toy::NAME);
+    for method in ["adamw", "ivon", "mc-dropout", "ensemble", "swag"] {
+        let adapter = trained(method, folder.path(), with_tables).unwrap();
+        let base = Checkpoint::open(model.to_str().unwrap()).unwrap();
+        let bundle = Bundle::read(&adapter, base.config(), &Device::flex()).unwrap();
+        assert_eq!(bundle.lora.modules_to_save, ["lm_head"]);
+        let decoder = Decoder::load(&base, BasePrecision::F32).unwrap();
+        let network = Network::new(decoder, &Device::flex(), false);
+        let mean = bundle.posterior.mean();
+        let start = network.table(Table::LmHead);
+        let whole = mean.table(Table::LmHead).unwrap().whole().unwrap().val();
+        let whole: Vec<f32> = whole.into_data().try_to_vec().unwrap();
+        let moved = whole.iter().zip(&start).map(|(a, b)| (a - b).abs());
+        let moved = moved.fold(0f32, f32::max);
+        assert!(moved > 0.0 && moved < 0.5, "{method}: {moved}");
+        let matrices = mean.to_matrices().unwrap();
+        let (path, a) = &matrices[0];
+        assert_eq!(path, "embed_tokens.lora_embedding_A");
+        assert!(a.values.iter().any(|value| *value != 0.0), "{method}");
+        let summary = summarise(&adapter).unwrap();
+        assert_eq!(summary.parameters, mean.parameter_count());
+        assert_eq!(summary.tables.len(), 2);
+        let draw = bundle.posterior.draw(0, 1, 1.0).unwrap();
+        let differs = draw.adapter.flatten().unwrap() != mean.flatten().unwrap();
+        assert!(differs || method != "ivon");
+    }
+    let error = trained("laplace", folder.path(), with_tables).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`laplace` does not train `embed_tokens` and `lm_head`, neither as `target_modules` nor as `modules_to_save`, expected ivon, adamw, swag, mc-dropout or ensemble"
+    );
+}
+
+#[test]
+fn the_options_of_a_trained_adapter_of_tables_make_the_same_parameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = trained("adamw", folder.path(), with_tables).unwrap();
+    let model = folder.path().join(toy::NAME);
+    let base = Checkpoint::open(model.to_str().unwrap()).unwrap();
+    let read = read_peft(&first, base.config(), &Device::flex()).unwrap();
+    let again = Adapter::new(&read.config, base.config(), 1, &Device::flex()).unwrap();
+    let paths = |adapter: &Adapter| -> Vec<String> {
+        let parameters = adapter.parameters();
+        let paths = parameters.map(|(path, _)| path);
+        paths.filter(|path| path != "lm_head.weight").collect()
+    };
+    assert_eq!(paths(&again), paths(&read.adapter));
 }

@@ -197,7 +197,7 @@ fn logits(checkpoint: &Checkpoint, expected: &Value) -> Vec<f64> {
         .step_by(expected["every"].as_u64().unwrap() as usize)
         .collect();
     network
-        .logits_of(hidden.states, &vocabulary)
+        .logits_of(&hidden, &vocabulary)
         .into_data()
         .try_to_vec::<f32>()
         .unwrap()

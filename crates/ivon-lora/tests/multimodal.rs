@@ -90,7 +90,7 @@ fn logits(checkpoint: &Checkpoint, adapter: Adapter) -> Vec<f32> {
     batch.ask_last(segment);
     let hidden = network.hidden(&batch, &Draw::of(adapter));
     let tokens: Vec<u32> = (0..checkpoint.config().vocab_size as u32).collect();
-    let logits = network.logits_of(hidden.states, &tokens);
+    let logits = network.logits_of(&hidden, &tokens);
     logits.into_data().try_to_vec().unwrap()
 }
 

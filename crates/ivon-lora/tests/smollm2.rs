@@ -96,7 +96,7 @@ fn last_logits_of_the_real_model_agree_with_transformers() {
         let batch = pack(&[tokens(&case["ids"])]);
         let hidden = network.hidden(&batch, &Draw::base());
         let logits = read(network.logits_of(
-            hidden.states,
+            &hidden,
             &(0..network.config().vocab_size as u32).collect::<Vec<_>>(),
         ));
         let largest = logits.iter().copied().fold(f64::MIN, f64::max);
@@ -146,7 +146,7 @@ fn a_base_kept_in_its_blocks_gives_the_logits_of_the_widened_one() {
     let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
     let [wide, kept] = [network, &kept].map(|network| {
         let hidden = network.hidden(&batch, &Draw::base());
-        read(network.logits_of(hidden.states, &all))
+        read(network.logits_of(&hidden, &all))
     });
     agree(&kept, &wide, "kept blocks");
 }
@@ -216,7 +216,7 @@ impl Golden {
         );
         let hidden = self.network.hidden(&batch, &Draw::of(adapter.clone()));
         self.network
-            .logits_of(hidden.states, &tokens(&self.file["choice_ids"]))
+            .logits_of(&hidden, &tokens(&self.file["choice_ids"]))
     }
 
     fn loss(&self, adapter: &Adapter, step: usize) -> Tensor<1> {

@@ -24,6 +24,8 @@ pub enum Purpose {
     Training = 1,
     /// Draws from a finished posterior.
     Posterior = 2,
+    /// The start of parameters that begin at random.
+    Start = 3,
 }
 
 /// This crate reserves the purposes from 128, for the variants of [`Purpose`] and future ones.
@@ -31,7 +33,7 @@ const OWN: u8 = 0x80;
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 2] = [Self::Training, Self::Posterior];
+    pub const ALL: [Self; 3] = [Self::Training, Self::Posterior, Self::Start];
 
     /// Its byte in a [`key`], at least 128.
     pub const fn byte(self) -> u8 {

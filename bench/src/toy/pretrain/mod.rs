@@ -223,7 +223,7 @@ fn largest_difference(
         batch.asked = (0..row.len()).collect();
         let hidden = network.hidden(&batch, &Draw::base());
         let every: Vec<u32> = (0..checkpoint.config().vocab_size as u32).collect();
-        let found = network.logits_of(hidden.states, &every).into_data();
+        let found = network.logits_of(&hidden, &every).into_data();
         let [trained, found] =
             [trained, found].map(|data| data.try_to_vec::<f32>().expect("f32 on the host"));
         largest = trained

@@ -65,20 +65,26 @@ fn companions(checkpoint: &Checkpoint) -> Result<Companions, Failure> {
     Ok(Companions { config, files })
 }
 
+/// The end of the summary of a merge that gave a model two tables in place of one.
+const UNTIED: &str = "; the base has one table for embeddings and output layer, the merged model two, \
+    as the adapter does not change both alike";
+
 fn print_summary(out: &Path, summary: &MergeSummary, json: bool) -> Result<(), Failure> {
     let out = out.display();
     if json {
         return write_line(&json!({
             "folder": out.to_string(), "tensors": summary.tensors, "merged": summary.merged, "bytes": summary.bytes,
             "files": summary.files, "largest_change": summary.largest_change,
+            "untied": summary.untied,
         }));
     }
     print(&format!(
-        "wrote {out}: {} tensors ({}), {} of them changed by the adapter, by at most {:.3e}",
+        "wrote {out}: {} tensors ({}), {} of them changed by the adapter, by at most {:.3e}{}",
         summary.tensors,
         bytes(summary.bytes),
         summary.merged,
-        summary.largest_change
+        summary.largest_change,
+        if summary.untied { UNTIED } else { "" }
     ))
 }
 

@@ -165,18 +165,18 @@ fn adapters_of_other_programs_are_refused_as_what_they_are() {
     change_header(&place, weights, |header| {
         let tensors = header.as_object_mut().unwrap();
         let entry = tensors.remove(a).unwrap();
-        tensors.insert("base_model.model.lm_head.weight".into(), entry);
+        tensors.insert("base_model.model.score.weight".into(), entry);
     });
     evaluate().fails_with(
         4,
         &[
-            "holds whole layers of the model beside A and B, which are not read: `lm_head` [8, 32]",
+            "holds whole layers of the model beside A and B, which are not read: `score` [8, 32]",
             "hint: merge it into",
         ],
     );
     let seen = place.run("inspect adapter run/adapter").ok();
     assert!(
-        seen.contains("the whole layer lm_head (8 × 32: 256 weights)"),
+        seen.contains("the whole layer score (8 × 32: 256 weights)"),
         "{seen}"
     );
     fs::write(place.path(weights), &old_weights).unwrap();
@@ -184,12 +184,12 @@ fn adapters_of_other_programs_are_refused_as_what_they_are() {
     change_header(&place, weights, |header| {
         let tensors = header.as_object_mut().unwrap();
         let entry = tensors.remove(a).unwrap();
-        tensors.insert("base_model.model.lm_head.lora_A.weight".into(), entry);
+        tensors.insert("base_model.model.visual.proj.lora_A.weight".into(), entry);
     });
     evaluate().fails_with(
         4,
         &[
-            "adapts `lm_head`, expected linear layers of the decoder layers alone",
+            "adapts `visual.proj`, expected linear layers of the decoder and its tables over the vocabulary",
             "hint: merge it into",
         ],
     );

@@ -45,6 +45,12 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, St
             "`false`: without its magnitude a row of the base is gone, not only unadapted";
         return Err(SettingError::new("use_dora", "`true` in the adapter", expected).into());
     }
+    let mut tables = posterior.mean().tables();
+    if let Some(table) = tables.find(|table| table.whole().is_some()) {
+        let expected = "an adapter without: a weight of 0 is not the base's";
+        let found = format!("`{}` in the adapter", table.table.name());
+        return Err(SettingError::new("modules_to_save", found, expected).into());
+    }
     let order = pruning_order(posterior)?;
     let report = PruneReport {
         split: subject.scored.name.clone(),

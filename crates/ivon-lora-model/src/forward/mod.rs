@@ -5,6 +5,7 @@
 //! (`cpu`); on other devices, and as the reference for tests, as plain Burn operations
 //! (`plain`).
 
+mod tables;
 mod hidden;
 mod observe;
 mod rotary;
@@ -16,6 +17,7 @@ pub use hidden::Hidden;
 pub use network::Network;
 pub use observe::{Observation, Observer};
 use rotary::RotaryTable;
+pub use tables::OutputChange;
 
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,10 @@ use super::cpu::Host;
 use super::hidden::Hidden;
 use super::observe::Observer;
 use super::plain::Plain;
+use super::tables::OutputChange;
 use crate::data::Batch;
 use crate::lora::Draw;
-use crate::model::{Decoder, DecoderConfig, FrozenMatrix, LinearPath};
+use crate::model::{Decoder, DecoderConfig, FrozenMatrix, LinearPath, Table};
 
 /// A frozen decoder on a device.
 #[derive(Clone, Debug)]
@@ -80,12 +81,24 @@ impl Network {
         }
     }
 
+    /// A table over the vocabulary, row by row, `[V, H]`: what it is before it is trained as a whole.
+    pub fn table(&self, table: Table) -> Vec<f32> {
+        let matrix = match (table, &self.body) {
+            (Table::LmHead, _) => self.output(),
+            (Table::EmbedTokens, Body::Host(host)) => &host.decoder().embed_tokens,
+            (Table::EmbedTokens, Body::Plain(plain)) => plain.embed_tokens(),
+        };
+        let all: Vec<u32> = (0..matrix.rows() as u32).collect();
+        matrix.gather(&all)
+    }
+
     /// The hidden states at the tokens that the batch requests; tracked if the adapter is.
     pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
-        match &self.body {
+        let hidden = match &self.body {
             Body::Host(host) => host.hidden(batch, draw, None),
             Body::Plain(plain) => plain.hidden(batch, draw),
-        }
+        };
+        with_output(hidden, batch, draw)
     }
 
     /// [`hidden`](Self::hidden) with an observer of the backward pass; none if the decoder runs as
@@ -97,23 +110,40 @@ impl Network {
         observer: &Arc<dyn Observer>,
     ) -> Option<Hidden> {
         match &self.body {
-            Body::Host(host) => Some(host.hidden(batch, draw, Some(observer.clone()))),
+            Body::Host(host) => {
+                let hidden = host.hidden(batch, draw, Some(observer.clone()));
+                Some(with_output(hidden, batch, draw))
+            }
             Body::Plain(_) => None,
         }
     }
 
-    /// Logits of `tokens` from hidden states `[S, H]`, `[S, tokens]`: only these rows of the output
+    /// Logits of `tokens` at each of the hidden states, `[S, tokens]`: only these rows of the output
     /// table are read.
-    pub fn logits_of(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<2> {
-        let rows = self.output_rows(tokens, &hidden);
-        self.finished(hidden.matmul(rows.transpose()))
+    pub fn logits_of(&self, hidden: &Hidden, tokens: &[u32]) -> Tensor<2> {
+        let rows = self.output_rows(tokens, hidden);
+        let logits = hidden.states.clone().matmul(rows.transpose());
+        let change = hidden.output.as_ref();
+        self.finished(self.changed(logits, change.and_then(|change| change.logits_of(tokens))))
     }
 
     /// Rows of the output table, divided as logits are, `[tokens, H]`, on the device of `hidden`.
-    fn output_rows(&self, tokens: &[u32], hidden: &Tensor<2>) -> Tensor<2> {
+    fn output_rows(&self, tokens: &[u32], hidden: &Hidden) -> Tensor<2> {
+        let whole = hidden.output.as_ref();
+        if let Some(rows) = whole.and_then(|output| output.rows(tokens)) {
+            return rows / self.config().ends.logits_scaling;
+        }
         let shape = [tokens.len(), self.config().hidden_size];
         let rows = TensorData::new(self.gathered(tokens), shape);
-        Tensor::from_data(rows, &hidden.device().without_autodiff())
+        Tensor::from_data(rows, &hidden.states.device().without_autodiff())
+    }
+
+    /// Logits with what the factors of the output layer add to them.
+    fn changed<const D: usize>(&self, logits: Tensor<D>, change: Option<Tensor<D>>) -> Tensor<D> {
+        match change {
+            Some(change) => logits + change / self.config().ends.logits_scaling,
+            None => logits,
+        }
     }
 
     /// Rows of the output table, divided as logits are.
@@ -145,9 +175,20 @@ impl Network {
         rows.chunks_exact(width).map(mean_square).collect()
     }
 
-    /// The logit of one token at each hidden state: `[M, H]` and M tokens → `[M]`.
-    pub fn logits_at(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<1> {
-        let rows = self.output_rows(tokens, &hidden);
-        self.finished((hidden * rows).sum_dim(1).squeeze_dim::<1>(1))
+    /// The logit of one token at each hidden state: M states and M tokens → `[M]`.
+    pub fn logits_at(&self, hidden: &Hidden, tokens: &[u32]) -> Tensor<1> {
+        let rows = self.output_rows(tokens, hidden);
+        let products = hidden.states.clone() * rows;
+        let logits = products.sum_dim(1).squeeze_dim::<1>(1);
+        let change = hidden.output.as_ref();
+        self.finished(self.changed(logits, change.and_then(|change| change.logits_at(tokens))))
+    }
+}
+
+/// With what the adapter of a draw does to the output layer.
+fn with_output(hidden: Hidden, batch: &Batch, draw: &Draw) -> Hidden {
+    Hidden {
+        output: OutputChange::of(draw, batch, &hidden.states),
+        ..hidden
     }
 }

@@ -1,5 +1,6 @@
-//! The trainable part: A and B of every adapted linear layer, as a Burn module whose parameter paths
-//! are the checkpoint's (`layers.0.self_attn.q_proj.lora_A`).
+//! The trainable part: A and B of every adapted linear layer, and what becomes of the tables over the
+//! vocabulary, as a Burn module whose parameter paths are the checkpoint's
+//! (`layers.0.self_attn.q_proj.lora_A`).
 
 // Fields are named as in the files; the attribute must cover the derived code, hence the whole
 // file.
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
+use super::table::AdaptedTable;
 use super::{Scaling, Side};
-use crate::model::{LinearPath, Projection};
+use crate::model::{LinearPath, Projection, Table};
 
 /// The end of the path of a pair's magnitudes.
 pub(super) const MAGNITUDES: &str = "lora_magnitude_vector";
@@ -80,9 +82,14 @@ pub(super) struct AdaptedLinear {
     pub pair: LoraPair,
 }
 
-/// The adapter of a whole decoder. Burn visits its parameters under the paths of its linear layers.
+/// The adapter of a whole decoder. Burn visits its parameters under the paths of its linear layers
+/// and tables.
 #[derive(Clone, Debug)]
 pub struct Adapter {
+    /// What becomes of the embeddings.
+    pub(super) embed_tokens: Option<AdaptedTable>,
+    /// What becomes of the output layer.
+    pub(super) lm_head: Option<AdaptedTable>,
     /// The adapted linear layers, in the order of the forward pass.
     pub(super) linears: Vec<AdaptedLinear>,
     /// All linear layers of the decoder, adapted or not.
@@ -96,6 +103,8 @@ impl Adapter {
     /// An adapter on no layer: the decoder is unchanged.
     pub fn empty() -> Self {
         Self {
+            embed_tokens: None,
+            lm_head: None,
             linears: Vec::new(),
             decoder: Arc::default(),
             scaling: 0.0.into(),
@@ -132,13 +141,42 @@ impl Adapter {
         Some(&self.linears[found.ok()?].pair)
     }
 
-    fn map_pairs(self, mut change: impl FnMut(LinearPath, LoraPair) -> LoraPair) -> Self {
+    /// The tables that it changes, in the order of the forward pass.
+    pub fn tables(&self) -> impl Iterator<Item = &AdaptedTable> {
+        self.embed_tokens.iter().chain(&self.lm_head)
+    }
+
+    /// What becomes of a table, if it changes it.
+    pub fn table(&self, table: Table) -> Option<&AdaptedTable> {
+        match table {
+            Table::EmbedTokens => self.embed_tokens.as_ref(),
+            Table::LmHead => self.lm_head.as_ref(),
+        }
+    }
+
+    /// With a change of a table in place of the one there is.
+    pub(super) fn with_table(mut self, change: AdaptedTable) -> Self {
+        match change.table {
+            Table::EmbedTokens => self.embed_tokens = Some(change),
+            Table::LmHead => self.lm_head = Some(change),
+        }
+        self
+    }
+
+    /// With every pair and every table changed.
+    fn map_parts(
+        self,
+        mut change: impl FnMut(LoraPair) -> LoraPair,
+        mut change_table: impl FnMut(AdaptedTable) -> AdaptedTable,
+    ) -> Self {
         let linears = self.linears.into_iter().map(|linear| AdaptedLinear {
-            pair: change(linear.path, linear.pair),
+            pair: change(linear.pair),
             ..linear
         });
         Self {
+            embed_tokens: self.embed_tokens.map(&mut change_table),
             linears: linears.collect(),
+            lm_head: self.lm_head.map(&mut change_table),
             ..self
         }
     }
@@ -147,45 +185,64 @@ impl Adapter {
 impl Module for Adapter {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
         let pairs = self.pairs();
-        pairs.fold(devices, |devices, (_, pair)| pair.collect_devices(devices))
+        let devices = pairs.fold(devices, |devices, (_, pair)| pair.collect_devices(devices));
+        let tables = self.tables();
+        tables.fold(devices, |devices, table| table.collect_devices(devices))
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.map_pairs(|_, pair| pair.fork(device))
+        self.map_parts(|pair| pair.fork(device), |table| table.fork(device))
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.map_pairs(|_, pair| pair.to_device(device))
+        self.map_parts(
+            |pair| pair.to_device(device),
+            |table| table.to_device(device),
+        )
     }
 
     fn train(self) -> Self {
-        self.map_pairs(|_, pair| pair.train())
+        self.map_parts(LoraPair::train, AdaptedTable::train)
     }
 
     fn valid(&self) -> Self {
-        self.clone().map_pairs(|_, pair| pair.valid())
+        let adapter = self.clone();
+        adapter.map_parts(|pair| pair.valid(), |table| table.valid())
     }
 
     fn materialize(self) -> Self {
-        self.map_pairs(|_, pair| pair.materialize())
+        self.map_parts(LoraPair::materialize, AdaptedTable::materialize)
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        self.embed_tokens
+            .iter()
+            .for_each(|table| table.visit(visitor));
         for (path, pair) in self.pairs() {
             let path = path.to_string();
             visitor.enter_module(&path, "Adapter");
             pair.visit(visitor);
             visitor.exit_module(&path, "Adapter");
         }
+        self.lm_head.iter().for_each(|table| table.visit(visitor));
     }
 
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        self.map_pairs(|path, pair| {
-            let path = path.to_string();
+        let embed_tokens = self.embed_tokens.map(|table| table.map(mapper));
+        let linears = self.linears.into_iter().map(|linear| {
+            let path = linear.path.to_string();
             mapper.enter_module(&path, "Adapter");
-            let mapped = pair.map(mapper);
+            let pair = linear.pair.map(mapper);
             mapper.exit_module(&path, "Adapter");
-            mapped
-        })
+            AdaptedLinear { pair, ..linear }
+        });
+        let linears = linears.collect();
+        Self {
+            embed_tokens,
+            linears,
+            lm_head: self.lm_head.map(|table| table.map(mapper)),
+            decoder: self.decoder,
+            scaling: self.scaling,
+        }
     }
 }

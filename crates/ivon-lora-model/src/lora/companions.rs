@@ -9,6 +9,8 @@ use crate::files;
 use crate::model::companions::{TEMPLATES_FOLDER, is_companion};
 use crate::model::{DecoderConfig, Rope, RopeScaling, Windows};
 
+/// The key for whether the output layer is the embedding table.
+const TIED: &str = "tie_word_embeddings";
 const LARGEST: u64 = 256 << 20;
 
 /// `config.json` and the files beside it.
@@ -55,19 +57,28 @@ impl Companions {
     /// output layer and the file of its weights.
     #[must_use]
     pub fn for_weights_of(mut self, decoder: &DecoderConfig) -> Self {
-        let tied = self
-            .config
-            .get("tie_word_embeddings")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        if tied != decoder.tie_word_embeddings {
-            self.config.insert(
-                "tie_word_embeddings".into(),
-                json!(decoder.tie_word_embeddings),
-            );
+        if self.are_tied() != decoder.tie_word_embeddings {
+            self.config
+                .insert(TIED.into(), json!(decoder.tie_word_embeddings));
         }
         self.config.shift_remove("transformers_weights");
         self
+    }
+
+    /// Whether `config.json` says that the output layer is the embedding table.
+    pub(super) fn are_tied(&self) -> bool {
+        let key = self.config.get(TIED);
+        key.and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// The same for a model with a table of its own at each end.
+    pub(super) fn untied(&self) -> Self {
+        let mut untied = self.clone();
+        if let Some(Value::Object(text)) = untied.config.get_mut("text_config") {
+            text.insert(TIED.into(), json!(false));
+        }
+        untied.config.insert(TIED.into(), json!(false));
+        untied
     }
 
     /// Those of a base without a folder (GGUF): a `config.json` in a schema that transformers 4 and

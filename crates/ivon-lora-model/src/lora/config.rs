@@ -16,8 +16,11 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Probability that an input of A is set to zero in training; in [0, 1).
     pub dropout: f64,
-    /// The linear layers with A and B.
+    /// The layers with A and B.
     pub target_modules: TargetModules,
+    /// The tables over the vocabulary that are trained as a whole: `embed_tokens`, `lm_head`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules_to_save: Vec<String>,
     /// Only these decoder layers; all if absent.
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by alpha / √r instead of alpha / r.
@@ -34,11 +37,12 @@ pub struct LoraConfig {
 
 impl LoraConfig {
     /// A row for each key of the table.
-    pub const KEYS: [Key; 9] = [
+    pub const KEYS: [Key; 10] = [
         Key::new("rank", Kind::Whole, "The rank r of A and B.").with_flag("rank", "N"),
         Key::new("alpha", Kind::Number, "The adapter's output is scaled by alpha / r.").with_flag("alpha", "X"),
         Key::new("dropout", Kind::Number, "The probability that an input of A is set to zero in training, from 0 to below 1.").with_flag("dropout", "X"),
         Key::new("target_modules", Kind::TextOrTexts, "The layers that are adapted: a list of names, a regular expression, or \"all-linear\".").with_flag("target-modules", "LAYERS"),
+        Key::new("modules_to_save", Kind::Texts, "The tables over the vocabulary that are trained as a whole: embed_tokens, lm_head.").with_example("[\"lm_head\"]"),
         Key::new("layers_to_transform", Kind::Wholes, "Only these decoder layers, counted from 0; all by default.").with_example("[0, 1]"),
         Key::new("use_rslora", Kind::Switch, "Scale by alpha / √r in place of alpha / r."),
         Key::new("use_dora", Kind::Switch, "Give each row of the adapted weight a magnitude of its own (DoRA)."),
@@ -55,6 +59,7 @@ impl Default for LoraConfig {
             alpha: 16.0,
             dropout: 0.1,
             target_modules: TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
+            modules_to_save: Vec::new(),
             layers_to_transform: None,
             use_rslora: false,
             use_dora: false,
@@ -64,7 +69,8 @@ impl Default for LoraConfig {
     }
 }
 
-/// The linear layers with an adapter.
+/// The layers with A and B: linear layers, and the tables over the vocabulary, `embed_tokens` and
+/// `lm_head`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {

@@ -1,15 +1,17 @@
-//! What an adapter's file contains besides A and B of decoder layers: whole layers of the model,
-//! and A and B of its tables.
+//! What an adapter's file contains besides the parameters of decoder layers and of the tables over
+//! the vocabulary: whole layers of the model, and A and B of others.
 //!
-//! PEFT saves `modules_to_save` as whole layers, and by itself the embedding and output tables if
-//! the vocabulary was resized.
+//! PEFT saves `modules_to_save` as whole layers.
 
 use super::LoraError;
 use super::adapter::MAGNITUDES;
-use super::parameters::{PEFT_MODEL, PEFT_SUFFIX, path_of_peft_name};
+use super::parameters::{PEFT_MODEL, PEFT_SUFFIX, of_table, path_of_peft_name};
 use super::store::Matrices;
+use crate::model::Table;
 use std::path::Path;
 
+/// The end of the path of what PEFT saves of the base along with A and B of a table.
+pub(super) const BASE_LAYER: &str = "base_layer";
 /// The prefix of the decoder layers in a decoder; unknown tensors under it are not whole layers.
 const DECODER_LAYERS: &str = "layers.";
 
@@ -22,12 +24,12 @@ pub struct WholeLayer {
     pub shape: [usize; 2],
 }
 
-/// What a file contains besides A and B of decoder layers.
+/// What a file contains besides the parameters of decoder layers and tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct OtherContents {
     /// The whole layers.
     pub whole: Vec<WholeLayer>,
-    /// The tables of the model, embedding or output, with A and B.
+    /// Other layers with A and B.
     pub adapted: Vec<String>,
 }
 
@@ -36,9 +38,9 @@ impl OtherContents {
     pub fn of(matrices: &Matrices) -> Self {
         let mut beside = Self::default();
         for (name, matrix) in matrices.iter().filter(|(name, _)| !is_factor(name)) {
-            let is_in_layer =
-                path_of_peft_name(name).is_some_and(|path| path.starts_with(DECODER_LAYERS));
-            let Some(path) = name.strip_prefix(PEFT_MODEL).filter(|_| !is_in_layer) else {
+            let is_known = path_of_peft_name(name)
+                .is_some_and(|path| path.starts_with(DECODER_LAYERS) || of_table(path).is_some());
+            let Some(path) = name.strip_prefix(PEFT_MODEL).filter(|_| !is_known) else {
                 continue;
             };
             if let Some(module) = adapted_module(path) {
@@ -52,7 +54,7 @@ impl OtherContents {
                 });
             }
         }
-        // What PEFT saves along with A and B of a table is not a separate layer.
+        // What PEFT saves along with A and B of a layer is not a separate layer.
         let base_layers = beside.adapted.iter();
         let base_layers: Vec<_> = base_layers
             .map(|module| format!("{module}.base_layer"))
@@ -103,8 +105,15 @@ fn adapted_module(path: &str) -> Option<&str> {
 
 /// Whether this is the name of A or B of a linear layer of the decoder.
 pub fn is_factor(name: &str) -> bool {
-    path_of_peft_name(name)
-        .is_some_and(|path| path.ends_with(".lora_A") || path.ends_with(".lora_B"))
+    let is_one = |path: &str| path.ends_with(".lora_A") || path.ends_with(".lora_B");
+    path_of_peft_name(name).is_some_and(|path| is_one(path) && of_table(path).is_none())
+}
+
+/// The table over the vocabulary that a parameter with this name belongs to, if it belongs to one
+/// and is not what PEFT saves of the base along with A and B.
+pub fn table_of(name: &str) -> Option<Table> {
+    let (table, part) = of_table(path_of_peft_name(name)?)?;
+    (part != BASE_LAYER).then_some(table)
 }
 
 /// Whether this is the name of the magnitudes of a linear layer of the decoder.
@@ -131,13 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn whole_layers_and_adapted_tables_are_told_from_a_and_b() {
+    fn whole_layers_and_other_adapted_layers_are_told_from_those_of_the_decoder() {
         let q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
-        assert_eq!(of(&[q]), OtherContents::default());
+        let tables = [
+            q,
+            "base_model.model.lm_head.base_layer.weight",
+            "base_model.model.lm_head.lora_A.weight",
+            "base_model.model.model.embed_tokens.weight",
+            "base_model.model.model.embed_tokens.lora_embedding_A",
+        ];
+        assert_eq!(of(&tables), OtherContents::default());
         let saved = of(&[
             q,
-            "base_model.model.lm_head.weight",
-            "base_model.model.model.embed_tokens.weight",
+            "base_model.model.score.weight",
+            "base_model.model.model.norm.weight",
         ]);
         let modules: Vec<&str> = saved
             .whole
@@ -146,26 +162,26 @@ mod tests {
             .collect();
         assert_eq!(
             (modules, saved.adapted.len()),
-            (vec!["lm_head", "model.embed_tokens"], 0)
+            (vec!["model.norm", "score"], 0)
         );
         let message = saved.refuse(Path::new("a")).unwrap_err().to_string();
         assert_eq!(
             message,
-            "`a` holds whole layers of the model beside A and B, which are not read: `lm_head` [2, 1], `model.embed_tokens` [2, 1]"
+            "`a` holds whole layers of the model beside A and B, which are not read: `model.norm` [2, 1], `score` [2, 1]"
         );
         let adapted = of(&[
             q,
-            "base_model.model.lm_head.base_layer.weight",
-            "base_model.model.lm_head.lora_A.weight",
+            "base_model.model.visual.proj.base_layer.weight",
+            "base_model.model.visual.proj.lora_A.weight",
         ]);
         assert_eq!(
             (adapted.whole.len(), adapted.adapted.as_slice()),
-            (0, ["lm_head".to_string()].as_slice())
+            (0, ["visual.proj".to_string()].as_slice())
         );
         let error = adapted.refuse(Path::new("a")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`a` adapts `lm_head`, expected linear layers of the decoder layers alone"
+            "`a` adapts `visual.proj`, expected linear layers of the decoder and its tables over the vocabulary"
         );
         assert!(
             error
@@ -173,9 +189,17 @@ mod tests {
                 .unwrap()
                 .contains("merge it into the base with PEFT")
         );
-        assert_eq!(
-            of(&["base_model.model.model.embed_tokens.lora_embedding_A"]).adapted,
-            ["model.embed_tokens"]
-        );
+    }
+
+    #[test]
+    fn a_parameter_of_a_table_names_it() {
+        let of = |name: &str| table_of(&format!("base_model.model.{name}"));
+        assert_eq!(of("lm_head.lora_B.weight"), Some(Table::LmHead));
+        let embeddings = Some(Table::EmbedTokens);
+        assert_eq!(of("model.embed_tokens.lora_embedding_B"), embeddings);
+        assert_eq!(of("model.language_model.embed_tokens.weight"), embeddings);
+        assert_eq!(of("lm_head.base_layer.weight"), None);
+        assert_eq!(of("model.layers.0.mlp.up_proj.lora_A.weight"), None);
+        assert!(!is_factor("base_model.model.lm_head.lora_A.weight"));
     }
 }

@@ -110,12 +110,24 @@ pub enum LoraError {
         layers: String,
     },
     /// The file contains A and B for a layer that cannot be adapted here.
-    #[error("`{}` adapts `{module}`, expected linear layers of the decoder layers alone", path.display())]
+    #[error("`{}` adapts `{module}`, expected linear layers of the decoder and its tables over the vocabulary", path.display())]
     OtherLayer {
         /// The adapter's file.
         path: PathBuf,
         /// The layer's path in the model.
         module: String,
+    },
+    /// A table over the vocabulary has another number of rows than the base's.
+    #[error("`{}` holds `{module}` with {found} rows, but the base's vocabulary has {expected} tokens", path.display())]
+    OtherVocabulary {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The table's path in the model.
+        module: String,
+        /// Its rows.
+        found: usize,
+        /// The base's.
+        expected: usize,
     },
     /// A tensor is empty.
     #[error("tensor `{name}` of `{}` is empty (shape {found:?}), expected the numbers of A or B", path.display())]
@@ -211,7 +223,7 @@ const MERGE_WHOLE_LAYERS: &str = "merge it into the base with PEFT \
     and with `save_embedding_layers=False`";
 const MERGE_OTHER_LAYERS: &str = "merge it into the base with PEFT \
     (`PeftModel.from_pretrained(base, folder).merge_and_unload()`) and go on from the merged \
-    model, or train it again with `target_modules` of the decoder layers";
+    model, or train it again with `target_modules` of the decoder";
 const GATHER_WEIGHTS: &str = "DeepSpeed's ZeRO-3 leaves it so where nothing was gathered: save the \
     adapter again with `stage3_gather_16bit_weights_on_model_save`, or take it out of the \
     checkpoint with `zero_to_fp32.py`";
@@ -256,7 +268,7 @@ impl LoraError {
             }
             Self::NoAdapter { hint, .. } => return Some(hint.clone()),
             Self::Mlx { .. } => return Some(Self::mlx_hint()),
-            Self::WholeLayers { .. } => MERGE_WHOLE_LAYERS,
+            Self::WholeLayers { .. } | Self::OtherVocabulary { .. } => MERGE_WHOLE_LAYERS,
             Self::OtherLayer { .. } => MERGE_OTHER_LAYERS,
             Self::Empty { .. } => GATHER_WEIGHTS,
             Self::Malformed { .. } => "was the file copied completely?",

@@ -1,4 +1,4 @@
-//! The rank and the alpha of each linear layer: those of a pattern that matches its path, as in
+//! The rank and the alpha of each adapted layer: those of a pattern that matches its path, as in
 //! PEFT, else the adapter's.
 
 use std::collections::BTreeMap;
@@ -7,9 +7,9 @@ use regex::Regex;
 
 use super::parameters::MODULES;
 use super::scaling::Scaling;
-use super::target::scaling;
+use super::target::{Target, scaling};
 use super::{LoraConfig, LoraError};
-use crate::model::{DecoderConfig, LinearPath};
+use crate::model::{DecoderConfig, Table};
 
 /// The patterns of an adapter's options, compiled.
 pub(super) struct LayerOptions<'a> {
@@ -26,10 +26,10 @@ struct Pattern<'a, T> {
 }
 
 impl<T: Copy> Pattern<'_, T> {
-    /// Whether it matches the path of a linear layer, wherever a model has its decoder: an adapter
-    /// of a multimodal model may be read for its decoder alone.
-    fn matches(&self, path: LinearPath) -> bool {
-        let mut places = MODULES.iter().map(|module| format!("{module}.{path}"));
+    /// Whether it matches the path of a layer, wherever a model has its decoder: an adapter of a
+    /// multimodal model may be read for its decoder alone.
+    fn matches(&self, target: Target) -> bool {
+        let mut places = MODULES.iter().map(|module| target.path_in(module));
         places.any(|place| self.regex.is_match(&place))
     }
 }
@@ -47,7 +47,7 @@ impl LoraConfig {
         })
     }
 
-    /// The factor of B A in each linear layer of a decoder.
+    /// The factor of B A in each linear layer and table of a decoder.
     ///
     /// # Errors
     /// [`LoraError::Pattern`] if a key is not a regular expression.
@@ -55,28 +55,29 @@ impl LoraConfig {
         let options = self.layer_options()?;
         let linears = decoder.linears().into_iter();
         let own = linears.map(|(path, _)| (path, options.scaling(path)));
-        Ok(Scaling::with(self.scaling(), own))
+        let tables = Table::ALL.map(|table| options.scaling(table));
+        Ok(Scaling::with(self.scaling(), own, tables))
     }
 }
 
 impl LayerOptions<'_> {
-    /// The rank r in the linear layer at `path`.
-    pub fn rank(&self, path: LinearPath) -> usize {
-        value_at(&self.ranks, path).unwrap_or(self.config.rank)
+    /// The rank r in a layer.
+    pub fn rank(&self, target: impl Into<Target>) -> usize {
+        value_at(&self.ranks, target.into()).unwrap_or(self.config.rank)
     }
 
-    /// The factor of B A in the linear layer at `path`: alpha / r, or alpha / √r with
-    /// `use_rslora`.
-    pub fn scaling(&self, path: LinearPath) -> f64 {
-        let alpha = value_at(&self.alphas, path).unwrap_or(self.config.alpha);
-        scaling(self.rank(path), alpha, self.config.use_rslora)
+    /// The factor of B A in a layer: alpha / r, or alpha / √r with `use_rslora`.
+    pub fn scaling(&self, target: impl Into<Target>) -> f64 {
+        let target = target.into();
+        let alpha = value_at(&self.alphas, target).unwrap_or(self.config.alpha);
+        scaling(self.rank(target), alpha, self.config.use_rslora)
     }
 
     /// Refuses a pattern that matches none of the adapted layers.
     ///
     /// # Errors
     /// [`LoraError::Option`] with its key.
-    pub fn refuse_unmatched(&self, adapted: &[LinearPath]) -> Result<(), LoraError> {
+    pub fn refuse_unmatched(&self, adapted: &[Target]) -> Result<(), LoraError> {
         let rank = unmatched(&self.ranks, adapted).map(|key| ("rank_pattern", key));
         let alpha = unmatched(&self.alphas, adapted).map(|key| ("alpha_pattern", key));
         match rank.or(alpha) {
@@ -91,14 +92,15 @@ impl LayerOptions<'_> {
 }
 
 /// The value of the first pattern that matches.
-fn value_at<T: Copy>(patterns: &[Pattern<'_, T>], path: LinearPath) -> Option<T> {
-    let mut matching = patterns.iter().filter(|pattern| pattern.matches(path));
+fn value_at<T: Copy>(patterns: &[Pattern<'_, T>], target: Target) -> Option<T> {
+    let mut matching = patterns.iter().filter(|pattern| pattern.matches(target));
     matching.next().map(|pattern| pattern.value)
 }
 
 /// The key of the first pattern that matches none of the layers.
-fn unmatched<'a, T: Copy>(patterns: &[Pattern<'a, T>], adapted: &[LinearPath]) -> Option<&'a str> {
-    let is_idle = |pattern: &&Pattern<'_, T>| !adapted.iter().any(|path| pattern.matches(*path));
+fn unmatched<'a, T: Copy>(patterns: &[Pattern<'a, T>], adapted: &[Target]) -> Option<&'a str> {
+    let is_idle =
+        |pattern: &&Pattern<'_, T>| !adapted.iter().any(|target| pattern.matches(*target));
     patterns.iter().find(is_idle).map(|pattern| pattern.key)
 }
 
@@ -178,7 +180,7 @@ mod tests {
         let options = config.layer_options().unwrap();
         let path = |projection| decoder(3).linear_path(Some(1), projection);
         let error = options
-            .refuse_unmatched(&[path(Projection::Q)])
+            .refuse_unmatched(&[path(Projection::Q).into()])
             .unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -38,6 +38,15 @@ impl HostMatrix {
         Ok(Self { shape, values })
     }
 
+    /// Rows as columns.
+    pub(super) fn transposed(&self) -> Self {
+        let [rows, columns] = self.shape;
+        let column = |column: usize| (0..rows).map(move |row| row * columns + column);
+        let places = (0..columns).flat_map(column);
+        let values = places.map(|place| self.values[place]).collect();
+        Self::new([columns, rows], values)
+    }
+
     /// A trainable parameter on `device` with these numbers.
     pub(super) fn parameter(self, device: &Device) -> Param<Tensor<2>> {
         Param::from_tensor(Tensor::from_data(

@@ -1,8 +1,12 @@
 //! Base and adapter → a Hugging Face folder with the weights W + s · B A, which needs no adapter;
-//! with magnitudes, row i of the sum is scaled to the length m_i.
+//! with magnitudes, row i of the sum is scaled to the length m_i. A base with one table for both ends
+//! gets two if the adapter does not change both ends alike.
 //!
 //! Sums are computed in f32 and rounded once, at the end. Tensors are processed in strips of rows,
 //! so the memory does not grow with the model.
+
+mod ends;
+mod delta;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,9 +14,10 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
+use self::delta::Delta;
+use self::ends::Ends;
 use super::companions::Companions;
 use super::store::header;
 use super::{Adapter, HostMatrix, LoraError, Precision};
@@ -112,6 +117,8 @@ pub struct MergeSummary {
     pub files: usize,
     /// The largest change of any weight.
     pub largest_change: f32,
+    /// Whether a base with one table for both ends became a model with two.
+    pub untied: bool,
 }
 
 /// Writes `base` with the adapter merged in to the folder `target`, which replaces an existing one
@@ -127,23 +134,25 @@ pub fn merge(
     adapter: &Adapter,
     options: MergeOptions,
 ) -> Result<MergeSummary, LoraError> {
-    let deltas = deltas(base, adapter)?;
-    let shards = plan(base, options)?;
+    let ends = Ends::of(base, companions, adapter);
+    let deltas = deltas(base, adapter, &ends)?;
+    let shards = plan(base, &ends, options)?;
     let mut summary = MergeSummary {
         tensors: 0,
         merged: deltas.len(),
         bytes: 0,
         files: shards.len(),
         largest_change: 0.0,
+        untied: ends.untied,
     };
     files::write_folder::<LoraError>(target, |folder| {
         let mut index = Map::new();
         for (number, shard) in shards.iter().enumerate() {
             let name = shard_name(number, shards.len());
-            for (tensor, shape) in shard {
-                index.insert(base.written_name(tensor).into(), json!(name));
+            for tensor in shard {
+                index.insert(base.written_name(&tensor.name).into(), json!(name));
                 summary.tensors += 1;
-                summary.bytes += tensor_bytes(shape, options.precision);
+                summary.bytes += tensor_bytes(&tensor.shape, options.precision);
             }
             let change = write_shard(&folder.join(name), shard, base, &deltas, options.precision)?;
             summary.largest_change = summary.largest_change.max(change);
@@ -152,7 +161,10 @@ pub fn merge(
             let index = json!({ "metadata": { "total_size": summary.bytes }, "weight_map": index });
             write_json(&folder.join("model.safetensors.index.json"), &index)?;
         }
-        write_companions(folder, companions, options.precision)
+        match ends.untied {
+            true => write_companions(folder, &companions.untied(), options.precision),
+            false => write_companions(folder, companions, options.precision),
+        }
     })?;
     Ok(summary)
 }
@@ -178,56 +190,12 @@ fn write_json(path: &Path, value: &Value) -> Result<(), LoraError> {
     Ok(files::write_bytes(path, text.as_bytes())?)
 }
 
-/// A, B, s and the magnitudes of an adapted weight.
-struct Delta {
-    a: HostMatrix,
-    b: HostMatrix,
-    scaling: f32,
-    magnitudes: Option<HostMatrix>,
-}
-
-impl Delta {
-    /// Adds one row of s · B A to `out`, and scales it to its magnitude; returns the largest change of an element.
-    fn add_row(&self, row: usize, out: &mut [f32]) -> f32 {
-        let [rank, columns] = self.a.shape;
-        let mut change = vec![0.0; columns];
-        let factors = &self.b.values[row * rank..][..rank];
-        for (&factor, a) in factors.iter().zip(self.a.values.chunks_exact(columns)) {
-            change
-                .iter_mut()
-                .zip(a)
-                .for_each(|(sum, a)| *sum += factor * a);
-        }
-        let mut largest = 0f32;
-        let Some(magnitudes) = &self.magnitudes else {
-            for (weight, change) in out.iter_mut().zip(change) {
-                *weight += self.scaling * change;
-                largest = largest.max((self.scaling * change).abs());
-            }
-            return largest;
-        };
-        let sum = |(weight, change): (&f32, &f32)| weight + self.scaling * change;
-        let sums: Vec<f32> = out.iter().zip(&change).map(sum).collect();
-        let length = sums.iter().map(|sum| sum * sum).sum::<f32>().sqrt();
-        let factor = magnitudes.values[row] / length;
-        for (weight, sum) in out.iter_mut().zip(sums) {
-            largest = largest.max((factor * sum - *weight).abs());
-            *weight = factor * sum;
-        }
-        largest
-    }
-
-    /// Adds s · B A of these rows to `out`; returns the largest change of an element.
-    fn add_to(&self, rows: Range<usize>, out: &mut [f32]) -> f32 {
-        out.par_chunks_mut(self.a.shape[1])
-            .enumerate()
-            .map(|(index, row)| self.add_row(rows.start + index, row))
-            .reduce(|| 0.0, f32::max)
-    }
-}
-
 /// The deltas by the names of the weights that they change, checked against the base.
-fn deltas(base: &impl MergeBase, adapter: &Adapter) -> Result<BTreeMap<String, Delta>, LoraError> {
+fn deltas(
+    base: &impl MergeBase,
+    adapter: &Adapter,
+    ends: &Ends,
+) -> Result<BTreeMap<String, Delta>, LoraError> {
     let names = base.names();
     let mut deltas = BTreeMap::new();
     if adapter.has_sides() {
@@ -235,52 +203,95 @@ fn deltas(base: &impl MergeBase, adapter: &Adapter) -> Result<BTreeMap<String, D
     }
     for (path, pair) in adapter.pairs() {
         let name = path.tensor("weight");
-        if !names.contains(&name) {
-            return Err(LoraError::NoBaseTensor { name });
-        }
-        let a = HostMatrix::read(&name, pair.lora_A.val())?;
-        let b = HostMatrix::read(&name, pair.lora_B.val())?;
-        let (expected, found) = (vec![b.shape[0], a.shape[1]], base.shape(&name)?);
-        if found != expected {
-            return Err(LoraError::Shape {
-                name,
-                expected,
-                found,
-            });
-        }
-        let scaling = adapter.scaling.of(path) as f32;
         let magnitudes = pair.lora_magnitude_vector.as_ref();
         let magnitudes = magnitudes
             .map(|magnitudes| HostMatrix::read(&name, magnitudes.val()))
             .transpose()?;
-        let delta = Delta {
-            a,
-            b,
-            scaling,
+        let delta = Delta::LowRank {
+            a: HostMatrix::read(&name, pair.lora_A.val())?,
+            b: HostMatrix::read(&name, pair.lora_B.val())?,
+            scaling: adapter.scaling.of(path) as f32,
             magnitudes,
         };
+        check_delta(base, &names, &name, &delta)?;
         deltas.insert(name, delta);
+    }
+    for table in adapter.tables() {
+        if let Some(name) = ends.target(table.table) {
+            let delta = Delta::of_table(adapter, table, name)?;
+            check_delta(base, &names, &ends.sources[table.table as usize], &delta)?;
+            deltas.insert(name.clone(), delta);
+        }
     }
     Ok(deltas)
 }
 
-type Shard = Vec<(String, Vec<usize>)>;
+/// Refuses a change of a weight that the base does not have, or has in another shape.
+fn check_delta(
+    base: &impl MergeBase,
+    names: &[String],
+    source: &str,
+    delta: &Delta,
+) -> Result<(), LoraError> {
+    let name = source.to_string();
+    if !names.contains(&name) {
+        return Err(LoraError::NoBaseTensor { name });
+    }
+    let (expected, found) = (delta.shape().to_vec(), base.shape(&name)?);
+    match found == expected {
+        true => Ok(()),
+        false => Err(LoraError::Shape {
+            name,
+            expected,
+            found,
+        }),
+    }
+}
+
+/// A tensor of the merged model.
+struct Merged {
+    name: String,
+    /// The tensor of the base of which it is made.
+    source: String,
+    shape: Vec<usize>,
+}
+
+type Shard = Vec<Merged>;
 
 fn tensor_bytes(shape: &[usize], precision: Precision) -> u64 {
     (shape.iter().product::<usize>() * precision.size()) as u64
 }
 
 /// The tensors of each file, sorted by name.
-fn plan(base: &impl MergeBase, options: MergeOptions) -> Result<Vec<Shard>, LoraError> {
+fn plan(
+    base: &impl MergeBase,
+    ends: &Ends,
+    options: MergeOptions,
+) -> Result<Vec<Shard>, LoraError> {
     let mut shards: Vec<Shard> = Vec::new();
     let mut filled = 0;
-    for name in base.names() {
-        let shape = base.shape(&name)?;
+    let mut tensors: Vec<_> = base
+        .names()
+        .into_iter()
+        .map(|name| (name.clone(), name))
+        .collect();
+    tensors.extend(
+        ends.added()
+            .map(|(name, source)| (name.clone(), source.clone())),
+    );
+    tensors.sort();
+    for (name, source) in tensors {
+        let shape = base.shape(&source)?;
         let bytes = tensor_bytes(&shape, options.precision);
+        let tensor = Merged {
+            name,
+            source,
+            shape,
+        };
         match shards.last_mut() {
-            Some(shard) if filled + bytes <= options.shard_bytes => shard.push((name, shape)),
+            Some(shard) if filled + bytes <= options.shard_bytes => shard.push(tensor),
             _ => {
-                shards.push(vec![(name, shape)]);
+                shards.push(vec![tensor]);
                 filled = 0;
             }
         }
@@ -307,15 +318,15 @@ fn write_shard(
     precision: Precision,
 ) -> Result<f32, LoraError> {
     let tensors = shard.iter();
-    let tensors = tensors.map(|(name, shape)| (base.written_name(name), shape.as_slice()));
+    let tensors = tensors.map(|tensor| (base.written_name(&tensor.name), &tensor.shape[..]));
     let metadata = BTreeMap::from([("format".into(), "pt".into())]);
     let head = header(precision, tensors, &metadata);
     let mut largest = 0f32;
     let mut refused = None;
     let written = files::write_with(path, |file| {
         file.write_all(&head)?;
-        for (name, shape) in shard {
-            match write_tensor(file, name, shape, base, deltas.get(name), precision)? {
+        for tensor in shard {
+            match write_tensor(file, tensor, base, deltas.get(&tensor.name), precision)? {
                 Ok(change) => largest = largest.max(change),
                 Err(error) => {
                     refused = Some(error);
@@ -335,13 +346,12 @@ fn write_shard(
 /// tensor.
 fn write_tensor(
     file: &mut BufWriter<File>,
-    name: &str,
-    shape: &[usize],
+    tensor: &Merged,
     base: &impl MergeBase,
     delta: Option<&Delta>,
     precision: Precision,
 ) -> io::Result<Result<f32, LoraError>> {
-    let (columns, outer) = shape.split_last().unwrap_or((&1, &[]));
+    let (columns, outer) = tensor.shape.split_last().unwrap_or((&1, &[]));
     let (rows, columns) = (outer.iter().product::<usize>(), *columns);
     let strip = (STRIP / columns.max(1)).clamp(1, rows.max(1));
     let mut values = vec![0.0; strip * columns];
@@ -350,17 +360,17 @@ fn write_tensor(
     for start in (0..rows).step_by(strip) {
         let range = start..rows.min(start + strip);
         let values = &mut values[..range.len() * columns];
-        if let Err(error) = base.read_rows(name, range.clone(), values) {
+        if let Err(error) = base.read_rows(&tensor.source, range.clone(), values) {
             return Ok(Err(error));
         }
         if let Some(delta) = delta {
-            largest = largest.max(delta.add_to(range, values));
+            largest = largest.max(delta.change_rows(range, values));
         }
         bytes.clear();
         if !precision.append(values, &mut bytes) {
             let rounded = values.iter().all(|value| value.is_finite());
             return Ok(Err(LoraError::NotFinite {
-                name: name.into(),
+                name: tensor.name.clone(),
                 rounded,
             }));
         }

@@ -1,8 +1,9 @@
 //! The adapter's parameters one by one, in a fixed order and with a fixed name each: for files,
 //! draws and tests.
 //!
-//! The order: that of the linear layers in the forward pass, in each the order of
-//! [`LoraPair::parameters`]. Burn visits the module in the same order.
+//! The order: that of the forward pass, from the embeddings over the linear layers to the output
+//! layer, in each the order of [`LoraPair::parameters`] or [`AdaptedTable::parameters`]. Burn visits
+//! the module in the same order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,9 +12,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::adapter::{AdaptedLinear, MAGNITUDES};
+use super::table::{AdaptedTable, EMBEDDING_FACTORS, WHOLE};
 use super::target::{linear_names, partial_targets, portable_targets};
 use super::{Adapter, HostMatrix, LoraError, LoraPair, Scaling, Side};
-use crate::model::{DecoderConfig, LANGUAGE_MODEL, LinearPath, MODEL};
+use crate::model::{DecoderConfig, LANGUAGE_MODEL, LinearPath, MODEL, Table};
 
 /// The prefix and the suffix of all names in PEFT's files.
 pub(super) const PEFT_MODEL: &str = "base_model.model.";
@@ -28,34 +30,72 @@ pub fn peft_name(path: &str) -> String {
 
 /// The name of a parameter of the decoder at `module` in its model.
 pub(super) fn peft_name_in(module: &str, path: &str) -> String {
-    let suffix = match path.ends_with(MAGNITUDES) {
+    let suffix = match has_no_suffix(path) || path.ends_with(PEFT_SUFFIX) {
         true => "",
         false => PEFT_SUFFIX,
     };
-    format!("{PEFT_MODEL}{module}.{path}{suffix}")
+    match is_of_head(path) {
+        true => format!("{PEFT_MODEL}{path}{suffix}"),
+        false => format!("{PEFT_MODEL}{module}.{path}{suffix}"),
+    }
+}
+
+/// The parameters of a table, by path.
+fn table_parameters(table: &AdaptedTable) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
+    let parameters = table.parameters().into_iter();
+    parameters.map(|(part, parameter)| (table.part(part), parameter))
+}
+
+/// Whether PEFT stores the parameter at `path` without a suffix.
+fn has_no_suffix(path: &str) -> bool {
+    let part = path.rsplit_once('.').map_or(path, |(_, part)| part);
+    part == MAGNITUDES || EMBEDDING_FACTORS.contains(&part)
+}
+
+/// Whether a parameter is one of the output layer, which stands beside the decoder.
+fn is_of_head(path: &str) -> bool {
+    of_table(path).is_some_and(|(table, _)| table == Table::LmHead)
+}
+
+/// The table that the parameter at `path` belongs to, if it belongs to one, and which of its
+/// parameters it is.
+pub(super) fn of_table(path: &str) -> Option<(Table, &str)> {
+    let part = |table: Table| path.strip_prefix(table.name())?.strip_prefix('.');
+    let mut tables = Table::ALL.into_iter();
+    tables.find_map(|table| Some((table, part(table)?)))
+}
+
+/// Whether a parameter is a table as a whole.
+pub(super) fn is_whole_table(path: &str) -> bool {
+    of_table(path).is_some_and(|(_, part)| part == WHOLE)
 }
 
 /// The path of a parameter with this name, wherever the model has its decoder.
 pub(super) fn path_of_peft_name(name: &str) -> Option<&str> {
     let inner = name.strip_prefix(PEFT_MODEL)?;
-    let inner = match inner.strip_suffix(PEFT_SUFFIX) {
-        Some(path) => path,
-        None if inner.ends_with(MAGNITUDES) => inner,
-        None => return None,
+    let in_module = |module: &&str| inner.strip_prefix(*module)?.strip_prefix('.');
+    let in_decoder = || MODULES.iter().find_map(in_module);
+    let path = match is_of_head(inner) {
+        true => inner,
+        false => in_decoder()?,
     };
-    let mut paths = MODULES
-        .iter()
-        .filter_map(|module| inner.strip_prefix(module)?.strip_prefix('.'));
-    paths.next()
+    match path.strip_suffix(PEFT_SUFFIX) {
+        Some(_) if is_whole_table(path) => Some(path),
+        None if !has_no_suffix(path) => None,
+        without => without.or(Some(path)),
+    }
 }
 
 impl Adapter {
     /// Every parameter with its path, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
-        self.pairs().flat_map(|(path, pair)| {
+        let of_pairs = self.pairs().flat_map(|(path, pair)| {
             let parameters = pair.parameters().into_iter();
             parameters.map(move |(part, parameter)| (path.part(part), parameter))
-        })
+        });
+        let before = self.embed_tokens.iter().flat_map(table_parameters);
+        let after = self.lm_head.iter().flat_map(table_parameters);
+        before.chain(of_pairs).chain(after)
     }
 
     /// An adapter with every pair changed by `change`, in order.
@@ -72,8 +112,7 @@ impl Adapter {
         });
         Ok(Self {
             linears: changed.collect::<Result<_, E>>()?,
-            decoder: self.decoder.clone(),
-            scaling: self.scaling.clone(),
+            ..self.clone()
         })
     }
 
@@ -143,28 +182,48 @@ impl Adapter {
             .collect())
     }
 
-    /// The index of the first decoder layer with a nonzero value; the number of layers if there is
-    /// none.
+    /// The index of the first decoder layer with a nonzero value, 0 if the change of the embeddings
+    /// has one; the number of layers if there is none, or only the output layer's has one.
     ///
     /// # Errors
     /// If the device does not return its data.
     pub fn first_layer_other_than_zero(&self) -> Result<usize, LoraError> {
-        for (path, pair) in self.pairs() {
-            for (part, parameter) in pair.parameters() {
-                let matrix = HostMatrix::read(&path.part(part), parameter.val())?;
-                if matrix.values.iter().any(|value| *value != 0.0) {
-                    return Ok(path.first_layer());
-                }
+        let of_table = self.embed_tokens.iter().flat_map(AdaptedTable::parameters);
+        let of_pairs = self.pairs().flat_map(|(path, pair)| {
+            let parameters = pair.parameters().into_iter();
+            parameters.map(move |(_, parameter)| (path.first_layer(), parameter))
+        });
+        let of_table = of_table.map(|(_, parameter)| (0, parameter));
+        for (layer, parameter) in of_table.chain(of_pairs) {
+            let matrix = HostMatrix::read("the adapter", parameter.val())?;
+            if matrix.values.iter().any(|value| *value != 0.0) {
+                return Ok(layer);
             }
         }
         Ok(self.layers())
     }
 
     /// The shortest `target_modules` list and `layers_to_transform` of PEFT that select exactly its
-    /// linear layers.
+    /// linear layers and the tables with A and B.
     pub(super) fn portable_targets(&self) -> (Vec<String>, Option<Vec<usize>>) {
         let targets: Vec<_> = self.pairs().map(|(path, _)| path).collect();
-        portable_targets(&targets, &self.decoder)
+        let tables: Vec<Table> = self.tables_where(|table| table.whole().is_none());
+        portable_targets(&targets, &tables, &self.decoder)
+    }
+
+    /// The names of the tables that it has as a whole, their full paths in a multimodal model.
+    pub(super) fn whole_tables(&self) -> Vec<String> {
+        let tables = self.tables_where(|table| table.whole().is_some());
+        let name = |table: Table| match self.module() {
+            MODEL => table.name().into(),
+            module => table.path_in(module),
+        };
+        tables.into_iter().map(name).collect()
+    }
+
+    fn tables_where(&self, is_one: impl Fn(&AdaptedTable) -> bool) -> Vec<Table> {
+        let tables = self.tables().filter(|table| is_one(table));
+        tables.map(|table| table.table).collect()
     }
 
     /// A note on each of its targets that only some layers of the decoder have.
@@ -177,6 +236,9 @@ impl Adapter {
     /// those below are constants.
     pub fn tracked_from(&self, first: usize) -> Self {
         let mut adapter = self.clone().train();
+        if first > 0 {
+            adapter.embed_tokens = adapter.embed_tokens.map(AdaptedTable::no_grad);
+        }
         for linear in &mut adapter.linears {
             if linear.path.first_layer() < first {
                 linear.pair = linear.pair.clone().no_grad();
@@ -193,8 +255,20 @@ impl Adapter {
         &self,
         mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>,
     ) -> Result<Self, E> {
-        self.try_map_pairs(|path, pair| {
+        let of_table = |table: &Option<AdaptedTable>, change: &mut dyn FnMut(&str, _) -> _| {
+            let changed = |table: &AdaptedTable| {
+                table.try_map(|part, tensor| change(&table.part(part), tensor))
+            };
+            table.as_ref().map(changed).transpose()
+        };
+        let embed_tokens = of_table(&self.embed_tokens, &mut change)?;
+        let pairs = self.try_map_pairs(|path, pair| {
             pair.try_map(|part, tensor| change(&path.part(part), tensor))
+        })?;
+        Ok(Self {
+            embed_tokens,
+            lm_head: of_table(&self.lm_head, &mut change)?,
+            ..pairs
         })
     }
 
@@ -207,7 +281,8 @@ impl Adapter {
     }
 
     /// An adapter from its parameters by path, with `scaling` as the factors of B A. Every adapted
-    /// projection has A and B, and may have magnitudes and all parameters of a side.
+    /// projection has A and B, and may have magnitudes and all parameters of a side; a table has A
+    /// and B, or is there as a whole.
     ///
     /// # Errors
     /// [`LoraError::UnknownTensor`] for a path that this decoder does not have,
@@ -225,8 +300,13 @@ impl Adapter {
             let pair = read_pair(&path.to_string(), shape.shape, device, take)?;
             linears.extend(pair.map(|pair| AdaptedLinear { path, pair }));
         }
+        let take = &mut |path: &str| matrices.remove(path);
+        let embed_tokens = AdaptedTable::from_matrices(Table::EmbedTokens, decoder, device, take)?;
+        let lm_head = AdaptedTable::from_matrices(Table::LmHead, decoder, device, take)?;
         match matrices.into_keys().next() {
             None => Ok(Self {
+                embed_tokens,
+                lm_head,
                 linears,
                 decoder: all.into_iter().map(|(path, _)| path).collect(),
                 scaling: scaling.into(),
@@ -318,6 +398,44 @@ mod tests {
             .collect();
         assert_eq!(ours.len(), 28);
         assert_eq!(visited.seen, ours);
+    }
+
+    #[test]
+    fn burn_visits_tables_at_both_ends_and_mapping_reaches_them() {
+        let adapter = adapter(1, "q_proj,embed_tokens,lm_head");
+        let mut visited = Visited::default();
+        adapter.visit(&mut visited);
+        let ours: Vec<_> = adapter
+            .parameters()
+            .map(|(path, parameter)| (path, parameter.id))
+            .collect();
+        assert_eq!(visited.seen, ours);
+        let paths: Vec<_> = ours.iter().map(|(path, _)| path.as_str()).collect();
+        let expected = [
+            "embed_tokens.lora_embedding_A",
+            "embed_tokens.lora_embedding_B",
+            "layers.0.self_attn.q_proj.lora_A",
+            "layers.0.self_attn.q_proj.lora_B",
+            "lm_head.lora_A",
+            "lm_head.lora_B",
+        ];
+        assert_eq!(paths, expected);
+        let numbers = adapter.flatten().unwrap();
+        let doubled = adapter.clone_with(|_, tensor| tensor * 2.0);
+        let expected: Vec<f32> = numbers.iter().map(|number| number * 2.0).collect();
+        assert_eq!(doubled.flatten().unwrap(), expected);
+        let replaced = ivon::paths::replace(adapter.clone().train(), |path, _, _: &[usize]| {
+            (path == "lm_head.lora_B").then(|| Tensor::zeros([96 * 4], &Device::flex()))
+        });
+        let last = replaced.to_matrices().unwrap().pop().unwrap().1;
+        assert!(last.values.iter().all(|value| *value == 0.0));
+        for name in paths.iter().map(|path| peft_name(path)) {
+            let path = path_of_peft_name(&name).unwrap();
+            assert!(paths.contains(&path), "{name}");
+        }
+        let name = "base_model.model.model.embed_tokens.weight";
+        assert_eq!(path_of_peft_name(name), Some("embed_tokens.weight"));
+        assert_eq!(peft_name("embed_tokens.weight"), name);
     }
 
     /// With a side of each kind: noise on q of layer 0, a network on q of layer 1.

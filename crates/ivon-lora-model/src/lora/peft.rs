@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 use self::options::PeftOptions;
 use super::adapter::MAGNITUDES;
-use super::contents::OtherContents;
-use super::parameters::{PEFT_SUFFIX, path_of_peft_name, peft_name_in};
+use super::contents::{BASE_LAYER, OtherContents};
+use super::parameters::{is_whole_table, of_table, path_of_peft_name, peft_name_in};
 use super::store::{Matrices, read_matrices, write_matrices};
-use super::target::{linear_names, module_path};
-use super::{Adapter, LoraConfig, LoraError, peft_name};
+use super::table::{WHOLE, factors};
+use super::target::{Target, linear_names, module_path};
+use super::{Adapter, HostMatrix, LoraConfig, LoraError, peft_name};
 use crate::files;
-use crate::model::{DecoderConfig, LinearPath};
+use crate::model::{DecoderConfig, Table};
 
 /// The file with A and B.
 pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
@@ -60,13 +61,26 @@ pub fn read_peft(
     }
     let matrices = read_matrices(&path)?.0;
     OtherContents::of(&matrices).refuse(&path)?;
-    options.refuse_whole_layers(&config_path)?;
-    let matrices = by_path(&path, matrices)?;
+    options.refuse_whole_layers(&config_path, decoder.module)?;
+    let mut matrices = by_path(&path, matrices)?;
+    check_rows(&path, &matrices, decoder)?;
+    matrices.retain(|path, _| !is_base_layer(path));
+    if options.ensures_tying && decoder.tie_word_embeddings {
+        tie(&mut matrices);
+    }
     let there = adapted_modules(&path, &matrices, decoder)?;
     check_magnitudes(&path, &matrices, options.lora.use_dora)?;
-    let config = options.config(&path, &there, decoder)?;
-    let linears = decoder.linears().into_iter().map(|(path, _)| path);
-    check_ranks(&matrices, &config, linears)?;
+    let config = LoraConfig {
+        modules_to_save: whole_tables(&path, &matrices, &options, decoder)?,
+        ..options.config(&path, &there, decoder)?
+    };
+    let linears = decoder.linears().into_iter();
+    let targets = linears.map(|(path, _)| path.into());
+    check_ranks(
+        &matrices,
+        &config,
+        targets.chain(Table::ALL.map(Target::Table)),
+    )?;
     let adapter = Adapter::from_matrices(matrices, config.scaling_in(decoder)?, decoder, device)
         .map_err(|error| in_file(error, &path))?;
     Ok(PeftAdapter {
@@ -109,9 +123,15 @@ pub fn write_peft(
     base: Option<&str>,
 ) -> Result<(), LoraError> {
     let matrices: BTreeMap<_, _> = adapter.without_sides().to_matrices()?.into_iter().collect();
-    check_ranks(&matrices, config, adapter.pairs().map(|(path, _)| path))?;
+    let linears = adapter.pairs().map(|(path, _)| path.into());
+    check_ranks(
+        &matrices,
+        config,
+        linears.chain(Table::ALL.map(Target::Table)),
+    )?;
     let config = &LoraConfig {
         use_dora: adapter.has_magnitudes(),
+        modules_to_save: adapter.whole_tables(),
         ..config.clone()
     };
     let mut text =
@@ -171,7 +191,7 @@ fn config_json(
         ("layers_to_transform", json!(layers_to_transform)),
         ("lora_alpha", alpha),
         ("lora_dropout", json!(config.dropout)),
-        ("modules_to_save", Value::Null),
+        ("modules_to_save", names_json(&config.modules_to_save)),
         ("peft_type", json!("LORA")),
         ("r", json!(config.rank)),
     ]);
@@ -190,16 +210,20 @@ fn config_json(
     )
 }
 
+/// A list of names, or null for none, as PEFT writes it.
+fn names_json(names: &[String]) -> Value {
+    match names {
+        [] => Value::Null,
+        names => json!(names),
+    }
+}
+
 /// A whole number without a point, as PEFT writes it.
 fn number_json(number: f64) -> Value {
     match number.fract() == 0.0 && number.abs() < 1e15 {
         true => json!(number as i64),
         false => json!(number),
     }
-}
-
-fn peft_module(module: &str, factor: &str) -> String {
-    format!("base_model.model.{module}.{factor}{PEFT_SUFFIX}")
 }
 
 /// PEFT names → parameter paths, wherever the model has its decoder.
@@ -221,6 +245,77 @@ pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
         .collect()
 }
 
+/// Whether this is what PEFT saves of the base along with A and B of a table: that table.
+fn is_base_layer(path: &str) -> bool {
+    of_table(path).is_some_and(|(_, part)| part == BASE_LAYER)
+}
+
+/// Refuses a table of another vocabulary.
+fn check_rows(file: &Path, matrices: &Matrices, decoder: &DecoderConfig) -> Result<(), LoraError> {
+    for (path, matrix) in matrices {
+        let Some((table, part)) = of_table(path) else {
+            continue;
+        };
+        let [found, columns] = matrix.shape;
+        let fits = columns == decoder.hidden_size && found != decoder.vocab_size;
+        if (part == WHOLE || part == BASE_LAYER) && fits {
+            return Err(LoraError::OtherVocabulary {
+                path: file.into(),
+                module: table.path_in(decoder.module),
+                found,
+                expected: decoder.vocab_size,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Gives a table that nothing changes the change of the other one (`ensure_weight_tying`).
+fn tie(matrices: &mut Matrices) {
+    let transposed = |matrix: &HostMatrix| matrix.transposed();
+    let pairs: [(&str, &str, &dyn Fn(&HostMatrix) -> HostMatrix); 3] = [
+        ("embed_tokens.weight", "lm_head.weight", &HostMatrix::clone),
+        (
+            "embed_tokens.lora_embedding_A",
+            "lm_head.lora_B",
+            &transposed,
+        ),
+        (
+            "embed_tokens.lora_embedding_B",
+            "lm_head.lora_A",
+            &transposed,
+        ),
+    ];
+    for (one, other, change) in pairs {
+        for [from, to] in [[one, other], [other, one]] {
+            if let (Some(matrix), None) = (matrices.get(from), matrices.get(to)) {
+                matrices.insert(to.into(), change(matrix));
+            }
+        }
+    }
+}
+
+/// The names of the tables that are there as a whole, which must be those of the options or more:
+/// PEFT also saves them by itself, as when the vocabulary was resized.
+fn whole_tables(
+    file: &Path,
+    matrices: &Matrices,
+    options: &PeftOptions,
+    decoder: &DecoderConfig,
+) -> Result<Vec<String>, LoraError> {
+    let path = |table: Table| format!("{}.{WHOLE}", table.name());
+    let is_missing = |table: &Table| !matrices.contains_key(&path(*table));
+    let mut stated = options.whole_tables(decoder.module).into_iter();
+    if let Some(missing) = stated.find(is_missing) {
+        return Err(LoraError::MissingTensor {
+            path: file.into(),
+            name: peft_name(&path(missing)),
+        });
+    }
+    let there = Table::ALL.into_iter().filter(|table| !is_missing(table));
+    Ok(there.map(|table| table.name().into()).collect())
+}
+
 /// The module paths with an A or a B.
 fn adapted_modules(
     file: &Path,
@@ -229,25 +324,31 @@ fn adapted_modules(
 ) -> Result<BTreeSet<String>, LoraError> {
     let linears = decoder.linears().into_iter();
     let known: BTreeSet<String> = linears.map(|(path, _)| module_path(path)).collect();
+    let parts = ["lora_A", "lora_B", MAGNITUDES];
     matrices
         .keys()
+        .filter(|path| !is_whole_table(path))
         .map(|path| {
-            let module = path
-                .strip_suffix(".lora_A")
-                .or_else(|| path.strip_suffix(".lora_B"))
-                .or_else(|| path.strip_suffix(".lora_magnitude_vector"))
-                .map(|module| format!("{}.{module}", decoder.module));
-            module
-                .filter(|module| known.contains(module))
-                .ok_or_else(|| LoraError::UnknownTensor {
-                    path: file.into(),
-                    name: peft_name(path),
-                    reason: format!(
-                        "there are {} decoder layers with {}",
-                        decoder.num_hidden_layers,
-                        linear_names(decoder)
-                    ),
-                })
+            let module = match of_table(path) {
+                Some((table, part)) => {
+                    let module = table.path_in(decoder.module);
+                    factors(table).contains(&part).then_some(module)
+                }
+                None => path
+                    .rsplit_once('.')
+                    .filter(|(_, part)| parts.contains(part))
+                    .map(|(module, _)| format!("{}.{module}", decoder.module))
+                    .filter(|module| known.contains(module)),
+            };
+            module.ok_or_else(|| LoraError::UnknownTensor {
+                path: file.into(),
+                name: peft_name(path),
+                reason: format!(
+                    "there are {} decoder layers with {}",
+                    decoder.num_hidden_layers,
+                    linear_names(decoder)
+                ),
+            })
         })
         .collect()
 }
@@ -279,19 +380,19 @@ fn check_magnitudes(file: &Path, matrices: &Matrices, use_dora: bool) -> Result<
 fn check_ranks(
     matrices: &Matrices,
     config: &LoraConfig,
-    linears: impl Iterator<Item = LinearPath>,
+    targets: impl Iterator<Item = Target>,
 ) -> Result<(), LoraError> {
     let options = config.layer_options()?;
-    let ranks: BTreeMap<String, usize> = linears
-        .map(|path| (path.to_string(), options.rank(path)))
+    let ranks: BTreeMap<String, usize> = targets
+        .map(|target| (target.to_string(), options.rank(target)))
         .collect();
-    for (path, matrix) in matrices {
+    for (path, matrix) in matrices.iter().filter(|(path, _)| !is_whole_table(path)) {
         let [rows, columns] = matrix.shape;
         let module = path.rsplit_once('.').map_or("", |(module, _)| module);
         let rank = ranks.get(module).copied().unwrap_or(config.rank);
         let expected = match path {
-            _ if path.ends_with("lora_A") => [rank, columns],
-            _ if path.ends_with("lora_B") => [rows, rank],
+            _ if path.ends_with("_A") => [rank, columns],
+            _ if path.ends_with("_B") => [rows, rank],
             _ => [rows, 1],
         };
         if matrix.shape != expected {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{LinearPath, Projection};
+use crate::model::{LinearPath, Projection, Table};
 
 /// The factor of B A in every linear layer: a constant, not a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Scaling {
     /// That of the layers that have none of their own.
     general: f64,
     own: Arc<BTreeMap<(Option<usize>, Projection), f64>>,
+    /// Those of the tables, in the order of [`Table::ALL`].
+    tables: [f64; 2],
 }
 
 impl From<f64> for Scaling {
@@ -19,13 +21,18 @@ impl From<f64> for Scaling {
         Self {
             general,
             own: Arc::default(),
+            tables: [general; 2],
         }
     }
 }
 
 impl Scaling {
-    /// With the factors of single layers.
-    pub(super) fn with(general: f64, own: impl Iterator<Item = (LinearPath, f64)>) -> Self {
+    /// With the factors of single layers, and those of the tables in the order of [`Table::ALL`].
+    pub(super) fn with(
+        general: f64,
+        own: impl Iterator<Item = (LinearPath, f64)>,
+        tables: [f64; 2],
+    ) -> Self {
         let own = own.filter(|(_, factor)| *factor != general);
         Self {
             general,
@@ -33,6 +40,7 @@ impl Scaling {
                 own.map(|(path, factor)| ((path.layer, path.projection), factor))
                     .collect(),
             ),
+            tables,
         }
     }
 
@@ -40,5 +48,10 @@ impl Scaling {
     pub fn of(&self, path: LinearPath) -> f64 {
         let own = self.own.get(&(path.layer, path.projection));
         own.copied().unwrap_or(self.general)
+    }
+
+    /// The factor of what is added to a table.
+    pub fn of_table(&self, table: Table) -> f64 {
+        self.tables[table as usize]
     }
 }

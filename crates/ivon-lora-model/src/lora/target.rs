@@ -1,17 +1,57 @@
-//! Options and a decoder's shape → the linear layers with A and B, matched as in PEFT.
+//! Options and a decoder's shape → the linear layers and tables with A and B, and the tables that are
+//! trained as a whole, matched as in PEFT.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use regex::Regex;
 
 use super::{LoraConfig, LoraError, TargetModules};
-use crate::model::{DecoderConfig, LinearPath, MODEL};
+use crate::model::{DecoderConfig, LinearPath, MODEL, Table};
 
 /// PEFT's name for every linear layer except the output layer.
 const ALL_LINEAR: &str = "all-linear";
-/// The modules of a model that PEFT could adapt but this program does not: the output table, and
-/// the end of the path of the embedding table.
-const NOT_ADAPTED: [&str; 2] = ["lm_head", ".embed_tokens"];
+/// The table of the layers' own inputs (Gemma 4), which PEFT could adapt but this program does not.
+const PER_LAYER_TABLE: &str = "embed_tokens_per_layer";
+
+/// What may be adapted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Linear(LinearPath),
+    Table(Table),
+}
+
+impl From<LinearPath> for Target {
+    fn from(path: LinearPath) -> Self {
+        Self::Linear(path)
+    }
+}
+
+impl From<Table> for Target {
+    fn from(table: Table) -> Self {
+        Self::Table(table)
+    }
+}
+
+impl fmt::Display for Target {
+    /// Its path in the decoder, as parameters have it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linear(path) => path.fmt(formatter),
+            Self::Table(table) => formatter.write_str(table.name()),
+        }
+    }
+}
+
+impl Target {
+    /// Its path in a model whose decoder is at `module`.
+    pub fn path_in(self, module: &str) -> String {
+        match self {
+            Self::Linear(path) => format!("{module}.{path}"),
+            Self::Table(table) => table.path_in(module),
+        }
+    }
+}
 
 /// The linear layers that `config` selects, in the order of the forward pass.
 ///
@@ -20,8 +60,8 @@ const NOT_ADAPTED: [&str; 2] = ["lm_head", ".embed_tokens"];
 /// `layers_to_transform` restricts both, except that, as in PEFT, a full path always matches.
 ///
 /// # Errors
-/// If the options are invalid, nothing matches, a layer does not exist, or the embedding or output
-/// layer is selected.
+/// If the options are invalid, neither a linear layer nor a table matches, or a layer does not
+/// exist.
 pub fn resolve_targets(
     config: &LoraConfig,
     decoder: &DecoderConfig,
@@ -37,7 +77,6 @@ pub fn resolve_targets(
         return Err(LoraError::NoSuchLayer { layer, layers });
     }
     let matcher = Matcher::new(&config.target_modules)?;
-    refuse_tables(&matcher, decoder.module)?;
     let is_wanted = |layer: Option<usize>| match (wanted, layer) {
         (None, _) => true,
         (Some(wanted), layer) => layer.is_some_and(|layer| wanted.contains(&layer)),
@@ -50,7 +89,7 @@ pub fn resolve_targets(
             Match::Part => is_wanted(path.layer),
         })
         .collect();
-    if targets.is_empty() {
+    if targets.is_empty() && resolve_tables(config, decoder)?.is_empty() {
         return Err(LoraError::NothingMatches {
             targets: config.target_modules.to_string(),
             there_is: available(decoder),
@@ -59,17 +98,74 @@ pub fn resolve_targets(
     Ok(targets)
 }
 
-/// The embedding and output tables cannot be adapted.
-fn refuse_tables(matcher: &Matcher<'_>, module: &str) -> Result<(), LoraError> {
-    let [head, embedding] = NOT_ADAPTED;
-    let mut tables = [head.to_string(), format!("{module}{embedding}")].into_iter();
-    match tables.find(|table| matcher.matches(table) != Match::No) {
-        Some(found) => Err(LoraError::Option {
+/// The tables over the vocabulary that `config` selects for A and B, in the order of the forward
+/// pass. Their paths are `lm_head` and that of `embed_tokens` in the decoder; `all-linear` means
+/// neither.
+///
+/// # Errors
+/// If the options are invalid, the table of the layers' own inputs is selected, or rows are to have
+/// magnitudes.
+pub(super) fn resolve_tables(
+    config: &LoraConfig,
+    decoder: &DecoderConfig,
+) -> Result<Vec<Table>, LoraError> {
+    let matcher = Matcher::new(&config.target_modules)?;
+    let per_layer = format!("{}.{PER_LAYER_TABLE}", decoder.module);
+    if decoder.per_layer_input().is_some() && matcher.names_table(&per_layer) != Match::No {
+        return Err(LoraError::Option {
             option: "target_modules",
-            expected: "linear layers of the decoder layers",
-            found,
+            expected: "linear layers, `embed_tokens` and `lm_head`",
+            found: per_layer,
+        });
+    }
+    let is_target = |table: &Table| match matcher.names_table(&table.path_in(decoder.module)) {
+        Match::No => false,
+        Match::Exact => true,
+        Match::Part => config.layers_to_transform.is_none(),
+    };
+    let tables: Vec<Table> = Table::ALL.into_iter().filter(is_target).collect();
+    match tables.first().filter(|_| config.use_dora) {
+        None => Ok(tables),
+        Some(table) => Err(LoraError::Option {
+            option: "use_dora",
+            expected: "false if a table over the vocabulary is adapted",
+            found: format!("true with {}", table.name()),
         }),
-        None => Ok(()),
+    }
+}
+
+/// The tables that `config` trains as a whole, in the order of the forward pass. As in PEFT, an entry
+/// matches a module whose path ends with it.
+///
+/// # Errors
+/// [`LoraError::Option`] for an entry that matches no table, or one that has A and B.
+pub(super) fn saved_tables(
+    config: &LoraConfig,
+    decoder: &DecoderConfig,
+) -> Result<Vec<Table>, LoraError> {
+    let refused = |expected, found: &str| LoraError::Option {
+        option: "modules_to_save",
+        expected,
+        found: found.into(),
+    };
+    let names = |name: &str, table: Table| table.path_in(decoder.module).ends_with(name);
+    let mut entries = config.modules_to_save.iter();
+    let is_other = |entry: &&String| !Table::ALL.iter().any(|table| names(entry, *table));
+    if let Some(other) = entries.find(is_other) {
+        return Err(refused("made of `embed_tokens` and `lm_head`", other));
+    }
+    let is_saved = |table: &Table| {
+        let mut entries = config.modules_to_save.iter();
+        entries.any(|entry| names(entry, *table))
+    };
+    let tables: Vec<Table> = Table::ALL.into_iter().filter(is_saved).collect();
+    let adapted = resolve_tables(config, decoder)?;
+    match tables.iter().find(|table| adapted.contains(table)) {
+        Some(both) => Err(refused(
+            "made of tables that `target_modules` does not name",
+            both.name(),
+        )),
+        None => Ok(tables),
     }
 }
 
@@ -84,42 +180,52 @@ fn last_name(path: LinearPath) -> &'static str {
 }
 
 /// The shortest `target_modules` list and `layers_to_transform` that select exactly these linear
-/// layers in every version of PEFT: names if all layers that have them (or all of some layers) are
-/// alike, else full paths; sorted. In a multimodal model, whose other parts have layers of the same
-/// names, always full paths. The decoder's linear layers are `all`.
+/// layers and tables in every version of PEFT: names if all layers that have them (or all of some
+/// layers) are alike, else full paths; sorted. In a multimodal model, whose other parts have layers
+/// of the same names, always full paths. The decoder's linear layers are `all`.
 pub(super) fn portable_targets(
     targets: &[LinearPath],
+    tables: &[Table],
     all: &[LinearPath],
 ) -> (Vec<String>, Option<Vec<usize>>) {
     let names: BTreeSet<&str> = targets.iter().map(|path| last_name(*path)).collect();
-    let selected = |layers: Option<&BTreeSet<usize>>| {
-        let is_in = |layer: Option<usize>| {
-            layers.is_none_or(|layers| layer.is_some_and(|layer| layers.contains(&layer)))
-        };
-        let mut selected = all
-            .iter()
-            .filter(|path| names.contains(last_name(**path)) && is_in(path.layer));
-        let mut targets = targets.iter();
-        loop {
-            match (selected.next(), targets.next()) {
-                (None, None) => return true,
-                (one, other) if one == other => {}
-                _ => return false,
-            }
-        }
+    let module = all.first().map_or(MODEL, |path| path.module);
+    let with_tables = |mut names: Vec<String>, table: &dyn Fn(Table) -> String| {
+        names.extend(tables.iter().map(|of| table(*of)));
+        names.sort();
+        names
     };
     let short = || names.iter().map(|name| name.to_string()).collect();
+    let whole = |table: Table| table.path_in(module);
     let is_alone = all.iter().all(|path| path.module == MODEL);
-    if is_alone && selected(None) {
-        return (short(), None);
+    if is_alone && selects(&names, None, all, targets) {
+        return (with_tables(short(), &|table| table.name().into()), None);
     }
     let layers: BTreeSet<usize> = targets.iter().filter_map(|path| path.layer).collect();
-    if is_alone && selected(Some(&layers)) {
-        return (short(), Some(layers.into_iter().collect()));
+    if is_alone && selects(&names, Some(&layers), all, targets) {
+        // Beside `layers_to_transform` only the whole path selects a table.
+        let names = with_tables(short(), &whole);
+        return (names, Some(layers.into_iter().collect()));
     }
-    let mut paths: Vec<_> = targets.iter().map(|path| module_path(*path)).collect();
-    paths.sort();
-    (paths, None)
+    let paths = targets.iter().map(|path| module_path(*path)).collect();
+    (with_tables(paths, &whole), None)
+}
+
+/// Whether these last names, in these layers, are those of exactly `targets` among all linear
+/// layers.
+fn selects(
+    names: &BTreeSet<&str>,
+    layers: Option<&BTreeSet<usize>>,
+    all: &[LinearPath],
+    targets: &[LinearPath],
+) -> bool {
+    let is_in = |layer: Option<usize>| {
+        layers.is_none_or(|layers| layer.is_some_and(|layer| layers.contains(&layer)))
+    };
+    let selected = all
+        .iter()
+        .filter(|path| names.contains(last_name(**path)) && is_in(path.layer));
+    selected.eq(targets)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +254,15 @@ impl<'a> Matcher<'a> {
         })
     }
 
+    /// How it selects a table over the vocabulary.
+    fn names_table(&self, path: &str) -> Match {
+        match self {
+            Self::AllLinear => Match::No,
+            _ => self.matches(path),
+        }
+    }
+
+    /// How it selects a linear layer.
     fn matches(&self, path: &str) -> Match {
         let part = match self {
             Self::List(names) if names.iter().any(|name| name == path) => return Match::Exact,
@@ -155,7 +270,7 @@ impl<'a> Matcher<'a> {
                 path.strip_suffix(name.as_str())
                     .is_some_and(|rest| rest.ends_with('.'))
             }),
-            Self::AllLinear => !NOT_ADAPTED.iter().any(|table| path.ends_with(table)),
+            Self::AllLinear => true,
             Self::Pattern(regex) => regex.is_match(path),
         };
         if part { Match::Part } else { Match::No }
@@ -266,6 +381,10 @@ impl LoraConfig {
                 "absent or a list of layers",
                 "[]".into(),
             );
+        }
+        if self.modules_to_save.iter().any(String::is_empty) {
+            let found = format!("[{}]", self.modules_to_save.join(", "));
+            return wrong("modules_to_save", "a list of names", found);
         }
         match &self.target_modules {
             TargetModules::List(names)
@@ -394,19 +513,95 @@ mod tests {
     }
 
     #[test]
-    fn embedding_and_output_layers_are_refused_by_name() {
-        for config in [
-            list(&["q_proj", "lm_head"]),
-            list(&["embed_tokens"]),
-            pattern(".*"),
-        ] {
-            assert!(matches!(
-                resolve_targets(&config, &decoder(3)),
-                Err(LoraError::Option {
-                    option: "target_modules",
-                    ..
-                })
-            ));
+    fn tables_are_targets_by_their_names_as_in_peft() {
+        let of = |config: &LoraConfig| {
+            let tables = resolve_tables(config, &decoder(3)).unwrap();
+            let names: Vec<&str> = tables.into_iter().map(Table::name).collect();
+            names.join(",")
+        };
+        assert_eq!(of(&list(&["q_proj", "v_proj"])), "");
+        assert_eq!(
+            of(&list(&["lm_head", "embed_tokens"])),
+            "embed_tokens,lm_head"
+        );
+        assert_eq!(of(&list(&["q_proj", "model.embed_tokens"])), "embed_tokens");
+        assert_eq!(of(&pattern(".*(q_proj|lm_head)")), "lm_head");
+        assert_eq!(of(&pattern(".*")), "embed_tokens,lm_head");
+        assert_eq!(of(&pattern("all-linear")), "");
+        // Beside `layers_to_transform`, which a table is not in, only a whole path counts.
+        let in_layer = |names| LoraConfig {
+            layers_to_transform: Some(vec![1]),
+            ..list(names)
+        };
+        assert_eq!(
+            of(&in_layer(&["q_proj", "embed_tokens", "lm_head"])),
+            "lm_head"
+        );
+        let only_tables = list(&["lm_head"]);
+        assert!(
+            resolve_targets(&only_tables, &decoder(3))
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_tables_cannot_be_is_refused_by_name() {
+        let dora = LoraConfig {
+            use_dora: true,
+            ..list(&["q_proj", "lm_head"])
+        };
+        let message = resolve_tables(&dora, &decoder(3)).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "`use_dora` must be false if a table over the vocabulary is adapted, found `true with lm_head`"
+        );
+        let per_layer = pattern(".*(q_proj|embed_tokens.*)");
+        let message = resolve_tables(&per_layer, &golden("gemma4")).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "`target_modules` must be linear layers, `embed_tokens` and `lm_head`, found `model.embed_tokens_per_layer`"
+        );
+        let saved = |targets: &[&str], names: &[&str]| {
+            let config = LoraConfig {
+                modules_to_save: names.iter().map(|name| name.to_string()).collect(),
+                ..list(targets)
+            };
+            saved_tables(&config, &decoder(3)).map_err(|error| error.to_string())
+        };
+        assert_eq!(saved(&["q_proj"], &[]), Ok(vec![]));
+        let both = Ok(Table::ALL.to_vec());
+        assert_eq!(saved(&["q_proj"], &["lm_head", "model.embed_tokens"]), both);
+        assert_eq!(
+            saved(&["q_proj"], &["lm_head", "score"]).unwrap_err(),
+            "`modules_to_save` must be made of `embed_tokens` and `lm_head`, found `score`"
+        );
+        assert_eq!(
+            saved(&["q_proj", "lm_head"], &["lm_head"]).unwrap_err(),
+            "`modules_to_save` must be made of tables that `target_modules` does not name, found `lm_head`"
+        );
+    }
+
+    #[test]
+    fn portable_targets_name_the_same_tables_again() {
+        let decoder = decoder(2);
+        let all: Vec<_> = decoder
+            .linears()
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
+        let at = |layer, projection| decoder.linear_path(Some(layer), projection);
+        let q = Projection::Q;
+        for targets in [vec![at(0, q), at(1, q)], vec![at(1, q)], vec![]] {
+            let tables = Table::ALL.to_vec();
+            let (names, layers_to_transform) = portable_targets(&targets, &tables, &all);
+            let config = LoraConfig {
+                target_modules: TargetModules::List(names),
+                layers_to_transform,
+                ..LoraConfig::default()
+            };
+            assert_eq!(resolve_targets(&config, &decoder).unwrap(), targets);
+            assert_eq!(resolve_tables(&config, &decoder).unwrap(), tables);
         }
     }
 
@@ -514,15 +709,15 @@ mod tests {
         let at = |layer, projection| decoder.linear_path(Some(layer), projection);
         let q = Projection::Q;
         assert_eq!(
-            portable_targets(&[at(0, q), at(1, q)], &all),
+            portable_targets(&[at(0, q), at(1, q)], &[], &all),
             (vec!["q_proj".into()], None)
         );
         assert_eq!(
-            portable_targets(&[at(1, q), at(1, Projection::Down)], &all),
+            portable_targets(&[at(1, q), at(1, Projection::Down)], &[], &all),
             (vec!["down_proj".into(), "q_proj".into()], Some(vec![1]))
         );
         let mixed = [at(0, q), at(1, Projection::V)];
-        let (names, layers) = portable_targets(&mixed, &all);
+        let (names, layers) = portable_targets(&mixed, &[], &all);
         assert_eq!((names.len(), &layers), (2, &None));
         let config = LoraConfig {
             target_modules: TargetModules::List(names),
@@ -546,7 +741,7 @@ mod tests {
         assert_eq!(notes, ["`self_attn.v_proj`: 2 of 4 layers have it"]);
         let all: Vec<_> = gemma4.linears().into_iter().map(|(path, _)| path).collect();
         let names = vec!["q_proj".into(), "v_proj".into()];
-        assert_eq!(portable_targets(&targets, &all), (names, None));
+        assert_eq!(portable_targets(&targets, &[], &all), (names, None));
         let error = resolve_targets(&list(&["qkv_proj"]), &golden("qwen3_5")).unwrap_err();
         let message = error.to_string();
         assert!(
@@ -568,7 +763,7 @@ mod tests {
             .copied()
             .filter(|path| path.projection == Projection::O)
             .collect();
-        let (names, layers) = portable_targets(&of_attention, &all);
+        let (names, layers) = portable_targets(&of_attention, &[], &all);
         assert_eq!((names, layers), (vec!["out_proj".into()], Some(vec![1, 3])));
     }
 }

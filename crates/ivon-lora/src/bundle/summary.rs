@@ -1,5 +1,5 @@
-//! An adapter folder → the size of its weights and the width of its posterior in each decoder layer.
-//! Needs no base.
+//! An adapter folder → the size of its weights and the width of its posterior in each decoder layer,
+//! and in the tables over the vocabulary. Needs no base.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,15 +8,16 @@ use serde::Serialize;
 
 use super::{BundleError, POSTERIOR_FILE};
 use crate::lora::{
-    ADAPTER_FILE, HostMatrix, OtherContents, is_factor, is_magnitudes, read_matrices,
+    ADAPTER_FILE, HostMatrix, OtherContents, is_factor, is_magnitudes, read_matrices, table_of,
 };
 use crate::metrics::quantile;
+use crate::model::Table;
 use crate::posterior::PosteriorKind;
 
 /// A summary of an adapter's weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdapterSummary {
-    /// Number of weights in A and B of the decoder layers.
+    /// Number of weights: those of A and B, of magnitudes and of whole tables.
     pub parameters: usize,
     /// What else the file holds.
     pub beside: OtherContents,
@@ -24,6 +25,19 @@ pub struct AdapterSummary {
     pub posterior: Option<BTreeMap<String, String>>,
     /// The decoder layers with weights, from the bottom up.
     pub layers: Vec<LayerSummary>,
+    /// The tables over the vocabulary with weights, in the order of the forward pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableSummary>,
+}
+
+/// A table over the vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TableSummary {
+    /// Its name, such as `lm_head`.
+    pub table: &'static str,
+    /// All of its weights.
+    #[serde(flatten)]
+    pub all: WeightSummary,
 }
 
 /// One decoder layer.
@@ -68,19 +82,21 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
     let kind = kind_of(posterior.as_ref());
     let variance = kind.map_or_else(BTreeMap::new, |kind| kind.weight_variances(variance));
     let beside = OtherContents::of(&mean);
-    let parameters = mean.iter();
-    let parameters = parameters.filter(|(name, _)| is_factor(name) || is_magnitudes(name));
+    let is_known = |name: &str| is_factor(name) || is_magnitudes(name) || table_of(name).is_some();
+    let parameters = mean.iter().filter(|(name, _)| is_known(name));
     let parameters = parameters.map(|(_, matrix)| matrix.values.len()).sum();
     // The widths that are shown are those of A and B.
+    let tables = tables(&mean, &variance);
     let factors = mean.into_iter().filter(|(name, _)| is_factor(name));
     let factors = factors.collect();
     let variance = variance.into_iter();
-    let variance = variance.filter(|(name, _)| !is_magnitudes(name)).collect();
+    let variance = variance.filter(|(name, _)| is_factor(name)).collect();
     Ok(AdapterSummary {
         parameters,
         beside,
         posterior,
         layers: layers(&factors, &variance),
+        tables,
     })
 }
 
@@ -103,7 +119,9 @@ impl AdapterSummary {
 
     /// Whether the standard deviation of each weight is known.
     pub fn has_sigma(&self) -> bool {
-        self.layers.iter().any(|layer| layer.all.sigma.is_some())
+        let layers = self.layers.iter().map(|layer| &layer.all);
+        let mut all = layers.chain(self.tables.iter().map(|table| &table.all));
+        all.any(|weights| weights.sigma.is_some())
     }
 }
 
@@ -140,6 +158,28 @@ fn layers(
             }
         })
         .collect()
+}
+
+/// The summary of each table.
+fn tables(
+    mean: &BTreeMap<String, HostMatrix>,
+    variance: &BTreeMap<String, HostMatrix>,
+) -> Vec<TableSummary> {
+    let of = |matrices: &BTreeMap<String, HostMatrix>, table: Table| -> Vec<f64> {
+        let parts = matrices.iter();
+        let parts = parts.filter(|(name, _)| table_of(name) == Some(table));
+        let values = parts.flat_map(|(_, matrix)| &matrix.values);
+        values.map(|&value| f64::from(value)).collect()
+    };
+    let summary = |table: Table| {
+        let sigma = of(variance, table).into_iter().map(f64::sqrt).collect();
+        TableSummary {
+            table: table.name(),
+            all: weights((of(mean, table), sigma)),
+        }
+    };
+    let tables = Table::ALL.into_iter().map(summary);
+    tables.filter(|table| table.all.weights > 0).collect()
 }
 
 fn weights((weights, mut sigma): (Vec<f64>, Vec<f64>)) -> WeightSummary {
@@ -200,32 +240,34 @@ mod tests {
     }
 
     #[test]
-    fn whole_layers_are_counted_apart() {
+    fn tables_and_other_whole_layers_are_counted_apart() {
         let folder = tempfile::tempdir().unwrap();
         let mean = adapter(2, "q_proj");
         write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
         let path = folder.path().join(ADAPTER_FILE);
         let (mut matrices, metadata) = read_matrices(&path).unwrap();
-        matrices.insert(
-            "base_model.model.lm_head.weight".into(),
-            HostMatrix {
+        let mut insert = |name: &str| {
+            let matrix = HostMatrix {
                 shape: [96, 32],
                 values: vec![1.0; 96 * 32],
-            },
-        );
+            };
+            matrices.insert(format!("base_model.model.{name}.weight"), matrix);
+        };
+        for name in ["score", "lm_head", "model.embed_tokens.base_layer"] {
+            insert(name);
+        }
         write_matrices(&path, &matrices, metadata).unwrap();
         let summary = summarise(folder.path()).unwrap();
-        assert_eq!(
-            (summary.parameters, summary.layers.len()),
-            (mean.parameter_count(), 2)
-        );
-        assert_eq!(
-            (
-                summary.beside.whole[0].module.as_str(),
-                summary.beside.whole[0].shape
-            ),
-            ("lm_head", [96, 32])
-        );
+        let count = mean.parameter_count() + 96 * 32;
+        assert_eq!((summary.parameters, summary.layers.len()), (count, 2));
+        let [table] = &summary.tables[..] else {
+            panic!("{:?}", summary.tables)
+        };
+        assert_eq!((table.table, table.all.weights), ("lm_head", 96 * 32));
+        let [whole] = &summary.beside.whole[..] else {
+            panic!("{:?}", summary.beside)
+        };
+        assert_eq!((whole.module.as_str(), whole.shape), ("score", [96, 32]));
     }
 
     #[test]

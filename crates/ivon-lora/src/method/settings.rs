@@ -85,6 +85,12 @@ pub trait Settings: fmt::Debug {
         false
     }
 
+    /// Whether it treats what an adapter does to the tables over the vocabulary as it does any other
+    /// parameter.
+    fn trains_tables(&self) -> bool {
+        self.trains_magnitudes()
+    }
+
     /// What [`finish`](Self::finish) computes over this many training examples, to within about a
     /// third; for the estimate of a run.
     fn fitting_passes(&self, _examples: usize) -> Passes {

@@ -113,6 +113,10 @@ impl Settings for SwagConfig {
         self.adamw.validate()
     }
 
+    fn trains_tables(&self) -> bool {
+        true
+    }
+
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
         let count = adapter.parameter_count();

@@ -11,7 +11,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::error::PredictError;
 use crate::data::{Batch, Choices, Encoded};
-use crate::forward::Network;
+use crate::forward::{Hidden, Network};
 use crate::lora::Draw;
 use crate::random::fnv1a;
 
@@ -180,13 +180,13 @@ pub fn choice_log_probabilities(
     questions: &Questions,
 ) -> Tensor<2> {
     let hidden = network.hidden(&questions.batch, draw);
-    log_probabilities_at(network, hidden.states, questions)
+    log_probabilities_at(network, &hidden, questions)
 }
 
 /// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask for.
 pub fn log_probabilities_at(
     network: &Network,
-    hidden: Tensor<2>,
+    hidden: &Hidden,
     questions: &Questions,
 ) -> Tensor<2> {
     let scores = if questions.whole_answers {
@@ -198,10 +198,10 @@ pub fn log_probabilities_at(
 }
 
 /// Logits of one token per choice, `[B, C]`.
-fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
+fn token_scores(network: &Network, hidden: &Hidden, questions: &Questions) -> Tensor<2> {
     let tokens = questions.tokens();
     let (count, width) = (questions.len(), questions.most_choices());
-    let device = hidden.device().without_autodiff();
+    let device = hidden.states.device().without_autodiff();
     let absent = TensorData::new(questions.absent(), [count, width]);
     by_choice(network.logits_of(hidden, &tokens), &tokens, questions)
         + Tensor::<2>::from_data(absent, &device)
@@ -241,7 +241,7 @@ impl NoisyLogits {
     /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token.
     pub fn at(
         network: &Network,
-        hidden: Tensor<2>,
+        hidden: &Hidden,
         questions: &Questions,
         variances: Tensor<2>,
     ) -> Result<Self, PredictError> {
@@ -250,11 +250,9 @@ impl NoisyLogits {
         }
         let tokens = questions.tokens();
         let sizes = TensorData::new(network.output_mean_squares(&tokens), [tokens.len(), 1]);
-        let sizes = Tensor::<2>::from_data(sizes, &hidden.device().without_autodiff());
-        let of_tokens = hidden
-            .clone()
-            .square()
-            .matmul((variances * sizes).transpose());
+        let sizes = Tensor::<2>::from_data(sizes, &hidden.states.device().without_autodiff());
+        let states = hidden.states.clone();
+        let of_tokens = states.square().matmul((variances * sizes).transpose());
         Ok(Self {
             means: token_scores(network, hidden, questions),
             variances: by_choice(of_tokens, &tokens, questions),
@@ -263,9 +261,9 @@ impl NoisyLogits {
 }
 
 /// Σ ln p(token) of all tokens of each answer, `[B, C]`.
-fn answer_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
+fn answer_scores(network: &Network, hidden: &Hidden, questions: &Questions) -> Tensor<2> {
     let (count, width) = (questions.len(), questions.most_choices());
-    let device = hidden.device().without_autodiff();
+    let device = hidden.states.device().without_autodiff();
     let (mut rows, mut tokens, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for (question, choices) in questions.scored.iter().enumerate() {
         for (choice, scored) in choices.iter().enumerate() {
@@ -281,8 +279,8 @@ fn answer_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) ->
         Tensor::<1, Int>::from_data(TensorData::new(values, [len]), &device)
     };
     let rows = indices(rows);
-    let normaliser = log_normaliser(network, hidden.clone()).select(0, rows.clone());
-    let logits = network.logits_at(hidden.select(0, rows), &tokens);
+    let normaliser = log_normaliser(network, hidden).select(0, rows.clone());
+    let logits = network.logits_at(&hidden.select(rows), &tokens);
     let absent = TensorData::new(questions.absent(), [count * width]);
     let absent = Tensor::<1>::from_data(absent, &device);
     let (places, scores) = (indices(places), logits - normaliser);
@@ -291,13 +289,13 @@ fn answer_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) ->
 }
 
 /// ln Σ exp(logits) over the whole vocabulary, `[S]`, one part of the output layer at a time.
-fn log_normaliser(network: &Network, hidden: Tensor<2>) -> Tensor<1> {
+fn log_normaliser(network: &Network, hidden: &Hidden) -> Tensor<1> {
     let size = network.config().vocab_size as u32;
     let parts: Vec<Tensor<2>> = (0..size)
         .step_by(VOCABULARY_PART)
         .map(|start| {
             let part: Vec<u32> = (start..size.min(start + VOCABULARY_PART as u32)).collect();
-            log_sum_exp(network.logits_of(hidden.clone(), &part))
+            log_sum_exp(network.logits_of(hidden, &part))
         })
         .collect();
     log_sum_exp(Tensor::cat(parts, 1)).squeeze_dim::<1>(1)
@@ -361,7 +359,7 @@ mod tests {
         let hidden = network.hidden(&batch, &Draw::base());
         let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
         let logits: Vec<f32> = network
-            .logits_of(hidden.states, &all)
+            .logits_of(&hidden, &all)
             .into_data()
             .try_to_vec()
             .unwrap();
@@ -451,6 +449,68 @@ mod tests {
             close(&found, &alone);
             assert!((found.iter().map(|value| value.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
         }
+    }
+
+    /// An adapter of both tables and a linear layer, without zeros.
+    fn adapted_tables(network: &Network) -> Adapter {
+        let names = ["v_proj", "embed_tokens", "lm_head"].map(String::from);
+        let config = crate::lora::LoraConfig {
+            rank: 2,
+            target_modules: crate::lora::TargetModules::List(names.into()),
+            ..Default::default()
+        };
+        let device = Device::flex();
+        let adapter = Adapter::new(&config, network.config(), 3, &device).unwrap();
+        let mut number = 0.0;
+        adapter.clone_with(|_, tensor| {
+            number += 0.01;
+            tensor * 0.1 + number
+        })
+    }
+
+    /// Log-probabilities of the choices, and their first's gradients.
+    fn scored(
+        network: &Network,
+        adapter: &Adapter,
+        choices: Choices,
+    ) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
+        use burn::module::Module;
+        use burn::optim::GradientsParams;
+        let adapter = adapter.clone().train();
+        let question = example(&[5, 6, 7], choices);
+        let draw = Draw::of(adapter.clone());
+        let found =
+            choice_log_probabilities(network, &draw, &Questions::pack(&[&question]).unwrap());
+        let loss = found.clone().narrow(1, 0, 1).sum();
+        let mut gradients = GradientsParams::from_grads(loss.backward(), &adapter);
+        let gradient = |(path, parameter): (String, &burn::module::Param<Tensor<2>>)| {
+            let gradient = gradients.remove::<2>(parameter.id).unwrap();
+            (path, gradient.into_data().try_to_vec().unwrap())
+        };
+        let gradients = adapter.parameters().map(gradient).collect();
+        (found.into_data().try_to_vec().unwrap(), gradients)
+    }
+
+    #[test]
+    fn adapted_tables_score_and_differentiate_alike_as_tokens_and_as_whole_answers() {
+        let network = network();
+        let adapter = adapted_tables(&network);
+        let tokens = Choices::Tokens(vec![40, 41, 42]);
+        let answers = Choices::Answers(vec![vec![40], vec![41], vec![42]]);
+        let (by_token, of_tokens) = scored(&network, &adapter, tokens);
+        let (by_answer, of_answers) = scored(&network, &adapter, answers);
+        let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        close(&by_answer, &wide(&by_token));
+        assert_eq!(of_tokens.len(), 2 * (3 + 2));
+        for ((path, found), (_, expected)) in of_answers.iter().zip(&of_tokens) {
+            assert!(expected.iter().any(|x| x.abs() > 1e-3), "{path}");
+            close(found, &wide(expected));
+        }
+        let base = scores(
+            &network,
+            &[&example(&[5, 6, 7], Choices::Tokens(vec![40, 41, 42]))],
+        );
+        assert!((base[0][0] - by_token[0]).abs() > 1e-2);
     }
 
     #[test]

@@ -67,10 +67,10 @@ impl NoisyNetwork<'_> {
     ) -> Result<Vec<Logits>, PredictError> {
         let (tokens, width) = (questions.tokens(), self.network.config().hidden_size);
         let variances = self.noise.variances(&tokens, width)?;
-        let hidden = self.network.hidden(&questions.batch, draw).states;
+        let hidden = self.network.hidden(&questions.batch, draw);
         let variances = TensorData::new(variances, [tokens.len(), width]);
-        let variances = Tensor::<2>::from_data(variances, &hidden.device());
-        let logits = NoisyLogits::at(self.network, hidden, questions, variances)?;
+        let variances = Tensor::<2>::from_data(variances, &hidden.states.device());
+        let logits = NoisyLogits::at(self.network, &hidden, questions, variances)?;
         let width = logits.means.dims()[1];
         let [means, variances] = [numbers(logits.means)?, numbers(logits.variances)?];
         let of = |question: usize| {
@@ -178,9 +178,9 @@ mod tests {
         };
         let questions = Questions::pack(&[example]).unwrap();
         let draw = Draw::of(adapter(network));
-        let hidden = network.hidden(&questions.batch, &draw).states;
-        let logits = numbers(network.logits_of(hidden.clone(), tokens)).unwrap();
-        let hidden = numbers(hidden).unwrap();
+        let hidden = network.hidden(&questions.batch, &draw);
+        let logits = numbers(network.logits_of(&hidden, tokens)).unwrap();
+        let hidden = numbers(hidden.states).unwrap();
         let sizes = network.output_mean_squares(tokens);
         let variances = noise().variances(tokens, 32).unwrap();
         let normals = golden_normals(9, draws * tokens.len() * 32);

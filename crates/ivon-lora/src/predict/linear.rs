@@ -143,7 +143,7 @@ pub fn watch_curvature(
         let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu {
             device: "another device".into(),
         })?;
-        let found = log_probabilities_at(network, hidden.states, &questions);
+        let found = log_probabilities_at(network, &hidden, &questions);
         let numbers: Vec<f64> = numbers(found.clone().inner())?
             .into_iter()
             .map(f64::from)

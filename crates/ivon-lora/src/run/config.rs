@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 use crate::answer::BaseOptions;
 use crate::data::DataConfig;
-use crate::lora::LoraConfig;
+use crate::lora::{Adapter, LoraConfig};
 use crate::method::{Method, Settings};
 use crate::model::BasePrecision;
 use crate::predict::EvaluationOptions;
@@ -49,6 +49,19 @@ pub(super) fn check_magnitudes(method: &dyn Settings) -> Result<(), RunError> {
     match method.trains_magnitudes() {
         true => Ok(()),
         false => Err(RunError::Magnitudes {
+            method: method.name(),
+        }),
+    }
+}
+
+/// Refuses changes of the tables over the vocabulary for a method that has no place for them.
+///
+/// # Errors
+/// [`RunError::Tables`].
+pub(super) fn check_tables(method: &dyn Settings, adapter: &Adapter) -> Result<(), RunError> {
+    match method.trains_tables() || adapter.tables().next().is_none() {
+        true => Ok(()),
+        false => Err(RunError::Tables {
             method: method.name(),
         }),
     }

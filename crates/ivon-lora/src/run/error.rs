@@ -55,6 +55,9 @@ pub enum RunError {
     /// The method has no place for DoRA's magnitudes.
     #[error("`{method}` does not train the magnitudes of an adapter (`use_dora`), expected {}", joined(&Method::names_where(|settings| settings.trains_magnitudes()), "or"))]
     Magnitudes { method: &'static str },
+    /// The method has no place for the tables over the vocabulary.
+    #[error("`{method}` does not train `embed_tokens` and `lm_head`, neither as `target_modules` nor as `modules_to_save`, expected {}", joined(&Method::names_where(|settings| settings.trains_tables()), "or"))]
+    Tables { method: &'static str },
     /// The folder holds another run.
     #[error("`{}` already holds a run", folder.display())]
     FolderHoldsRun { folder: PathBuf },
@@ -131,7 +134,7 @@ impl RunError {
                     setting("adapter")
                 ))
             }
-            Self::Magnitudes { .. } => None,
+            Self::Magnitudes { .. } | Self::Tables { .. } => None,
             Self::FolderHoldsRun { .. }
             | Self::FolderInUse { .. }
             | Self::OtherSettings { .. }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::advice::{advice, initial_spread};
 use super::classes::missing_classes;
-use super::config::check_magnitudes;
+use super::config::{check_magnitudes, check_tables};
 use super::data::{EncodedRoles, TrainingData};
 use super::estimate::Estimate;
 use super::finish::Finish;
@@ -355,6 +355,10 @@ fn first_adapter(
                 true => adapter.with_magnitudes(|path| base.network.row_lengths(path), &device),
                 false => adapter,
             };
+            let tables = |table| base.network.table(table);
+            let adapter =
+                adapter.with_whole_tables(&config.lora, base.config(), tables, &device)?;
+            check_tables(config.optimizer.settings(), &adapter)?;
             Ok((adapter, config.lora.clone()))
         }
         Some(folder) => {
@@ -362,6 +366,7 @@ fn first_adapter(
             if peft.adapter.has_magnitudes() {
                 check_magnitudes(config.optimizer.settings())?;
             }
+            check_tables(config.optimizer.settings(), &peft.adapter)?;
             // Rank and targets are those of the folder; dropout, which only training has, is that of
             // the settings.
             Ok((

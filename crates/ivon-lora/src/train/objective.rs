@@ -77,7 +77,7 @@ impl<'a> BatchObjective<'a> {
         let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
         let hidden = self.hidden(adapter, micro_batch, draw);
         let variances = Tensor::<2>::from_data(variances, &hidden.states.device()).require_grad();
-        let logits = NoisyLogits::at(self.network, hidden.states, questions, variances.clone())?;
+        let logits = NoisyLogits::at(self.network, &hidden, questions, variances.clone())?;
         let labels = label_tensor(labels, &logits.means.device());
         let bound = expected_loss_bound(logits, labels);
         let bound = with_penalty(bound, hidden.penalty, questions.len());
@@ -154,7 +154,7 @@ impl Objective for BatchObjective<'_> {
     ) -> Result<Evidence, TrainError> {
         let (questions, labels) = &self.micro_batches[micro_batch];
         let hidden = self.hidden(adapter, micro_batch, draw);
-        let log_probabilities = log_probabilities_at(self.network, hidden.states, questions);
+        let log_probabilities = log_probabilities_at(self.network, &hidden, questions);
         let labels = label_tensor(labels, &log_probabilities.device());
         let loss = log_probabilities.gather(1, labels).mean().neg();
         self.evidence(

@@ -319,16 +319,16 @@ fn with_ids_of(like: &Adapter, saved: Adapter) -> Adapter {
     })
 }
 
-/// Euclidean norms of all A and of all B; magnitudes are in neither.
+/// Euclidean norms of all A and of all B; magnitudes and whole tables are in neither.
 fn norms(adapter: &Adapter) -> Result<[f64; 2], TrainError> {
     let mut squares = [0.0f64; 2];
     for (path, matrix) in adapter.to_matrices()? {
-        if path.ends_with("lora_magnitude_vector") {
+        if path.ends_with("lora_magnitude_vector") || path.ends_with(".weight") {
             continue;
         }
         let square = |value: &f32| f64::from(*value) * f64::from(*value);
         let sum: f64 = matrix.values.iter().map(square).sum();
-        squares[usize::from(path.ends_with("lora_B"))] += sum;
+        squares[usize::from(path.ends_with("_B"))] += sum;
     }
     Ok(squares.map(f64::sqrt))
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ivon_lora::bundle::{AdapterSummary, LayerSummary, PredictWith, Sidecar, summarise};
+use ivon_lora::bundle::{AdapterSummary, PredictWith, Sidecar, WeightSummary, summarise};
 use ivon_lora::lora::{LoraConfig, TargetModules, read_peft_config};
 use ivon_lora::metrics::Table;
 use serde::Serialize;
@@ -74,6 +74,10 @@ impl Overview for AdapterOverview {
             true => ", rows of their own magnitude (DoRA)",
             false => "",
         };
+        let layers = match &config.modules_to_save[..] {
+            [] => targets,
+            whole => format!("{targets}; whole: {}", whole.join(", ")),
+        };
         let mut lines = vec![
             ("base", base),
             (
@@ -85,7 +89,7 @@ impl Overview for AdapterOverview {
                     config.scaling(),
                 ),
             ),
-            ("layers", targets),
+            ("layers", layers),
             ("weights", count(self.summary.parameters as u64)),
         ];
         lines.extend(patterns(config).map(|said| ("by layer", said)));
@@ -187,20 +191,19 @@ impl AdapterOverview {
         if self.summary.has_sigma() {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));
         }
+        let layers = self.summary.layers.iter();
+        let layers = layers.map(|layer| row(layer.layer.to_string(), &layer.all));
+        let tables = self.summary.tables.iter();
+        let tables = tables.map(|table| row(table.table.to_string(), &table.all));
         Table {
             head,
-            rows: self.summary.layers.iter().map(layer_row).collect(),
+            rows: layers.chain(tables).collect(),
         }
     }
 }
 
-fn layer_row(layer: &LayerSummary) -> Vec<String> {
-    let all = &layer.all;
-    let mut row = vec![
-        layer.layer.to_string(),
-        all.weights.to_string(),
-        format!("{:.2e}", all.rms),
-    ];
+fn row(place: String, all: &WeightSummary) -> Vec<String> {
+    let mut row = vec![place, all.weights.to_string(), format!("{:.2e}", all.rms)];
     let sigma = all.sigma.iter().flatten();
     row.extend(sigma.map(|sigma| format!("{sigma:.2e}")));
     row

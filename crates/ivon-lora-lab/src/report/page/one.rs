@@ -339,6 +339,7 @@ mod tests {
             beside,
             posterior: content.map(said),
             layers,
+            tables: Vec::new(),
         }
     }
 

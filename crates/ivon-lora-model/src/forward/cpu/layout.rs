@@ -1,4 +1,5 @@
-//! The layout of the adapter's parameters in the flat vector that the CPU operation takes.
+//! The layout of the parameters of an adapter's pairs in the flat vector that the CPU operation
+//! takes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -88,7 +89,7 @@ impl PairNumbers<'_> {
     }
 }
 
-/// The positions of all pairs, in the order of [`Adapter::parameters`].
+/// The positions of all pairs, in the order of [`Adapter::pairs`].
 #[derive(Clone, Debug, Default)]
 pub struct AdapterLayout {
     places: BTreeMap<(Option<usize>, Projection), PairPlace>,
@@ -113,12 +114,14 @@ impl AdapterLayout {
         }
     }
 
-    /// The adapter as a flat vector, `[len]`, through which gradients flow; none if it has no pair.
-    pub fn flatten(adapter: &Adapter) -> Option<Tensor<1>> {
-        let parts: Vec<Tensor<1>> = adapter
-            .parameters()
-            .map(|(_, parameter)| parameter.val().flatten::<1>(0, 1))
-            .collect();
+    /// The pairs of an adapter as a flat vector, `[len]`, through which gradients flow, followed by
+    /// the embeddings if it changes them; none if there is neither.
+    pub fn flatten(adapter: &Adapter, embeddings: Option<Tensor<2>>) -> Option<Tensor<1>> {
+        let pairs = adapter.pairs();
+        let parameters = pairs.flat_map(|(_, pair)| pair.parameters());
+        let matrices = parameters.map(|(_, parameter)| parameter.val());
+        let matrices = matrices.chain(embeddings);
+        let parts: Vec<Tensor<1>> = matrices.map(|matrix| matrix.flatten::<1>(0, 1)).collect();
         (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
     }
 
@@ -168,7 +171,7 @@ impl AdapterLayout {
             .filter_map(|place| Some(place.side.as_ref()?.side.as_ref()))
     }
 
-    /// The length of the flat vector.
+    /// The length of the flat vector without embeddings.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -1,4 +1,5 @@
-//! The whole decoder as one operation of Burn's autodiff: adapter (flat) in, hidden states out.
+//! The whole decoder as one operation of Burn's autodiff: adapter (flat) in, hidden states out. If the
+//! adapter changes the embeddings, these are an input as well, at the end of the flat vector.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,10 +22,11 @@ use super::pass::{LayerPass, Pass};
 use super::per_layer_input::LayerInputsTape;
 use super::runs::Runs;
 use crate::data::Batch;
+use crate::forward::tables::embeddings;
 use crate::forward::{Hidden, Observer, RotaryTable};
 use crate::kernel::{self, Buffer, Pool, View};
 use crate::lora::{Draw, Dropout};
-use crate::model::{Decoder, LinearPath};
+use crate::model::{Decoder, LinearPath, Table};
 
 /// The decoder on the CPU.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Call {
     host: Arc<Host>,
     batch: Arc<Batch>,
     layout: Arc<AdapterLayout>,
+    /// Whether anything above needs the gradient of the embeddings.
+    tracks_embeddings: bool,
     dropout: Option<Dropout>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -78,6 +82,8 @@ struct Tapes {
     inverse: Buffer,
     /// The adapter used in the pass.
     adapter: Vec<f32>,
+    /// The length of the operation's input.
+    inputs_len: usize,
 }
 
 impl Host {
@@ -116,16 +122,20 @@ impl Host {
         observer: Option<Arc<dyn Observer>>,
     ) -> Hidden {
         let Draw { adapter, dropout } = draw;
+        let changed = adapter.table(Table::EmbedTokens);
         let call = Call {
             host: self.clone(),
             batch: Arc::new(batch.clone()),
             layout: Arc::new(AdapterLayout::of(adapter)),
+            tracks_embeddings: changed.is_some_and(|table| table.is_tracked()),
             dropout: *dropout,
             observer,
         };
+        let (table, config) = (&self.decoder.embed_tokens, &self.decoder.config);
+        let embeddings = embeddings(table, config, batch, draw, &burn::tensor::Device::flex());
         let shape = [batch.asked.len(), self.decoder.config.hidden_size];
         let has_penalty = call.layout.has_penalty();
-        let outputs: Tensor<1> = match AdapterLayout::flatten(adapter) {
+        let outputs: Tensor<1> = match AdapterLayout::flatten(adapter, embeddings) {
             Some(flat) => {
                 let flat = flat.into_dispatch();
                 Tensor::from_dispatch(<Dispatch as DecoderPass>::decoder_pass(flat, call))
@@ -210,10 +220,20 @@ impl Call {
         }
     }
 
-    /// The outputs of the operation, and what the backward pass needs if `kept`.
-    fn forward(&self, adapter: &[f32], kept: bool) -> (TensorData, Option<Tapes>) {
+    /// The first layer that needs a gradient.
+    fn first_layer(&self) -> Option<usize> {
+        match self.tracks_embeddings {
+            true => Some(0),
+            false => self.layout.first_layer(),
+        }
+    }
+
+    /// The outputs of the operation, and what the backward pass needs if `kept`. `flat` has the
+    /// adapter, and the embeddings if the adapter changes them.
+    fn forward(&self, flat: &[f32], kept: bool) -> (TensorData, Option<Tapes>) {
         let key_values = SharedKeyValues::default();
-        let (x, inputs) = self.embed(adapter);
+        let (adapter, changed) = flat.split_at(self.layout.len().min(flat.len()));
+        let (x, inputs) = self.embed(adapter, changed);
         let given = (&key_values, inputs.as_ref().map(|inputs| &inputs.0));
         let (outputs, run) = self.with_pass(adapter, 0.0, given, |pass| {
             let (last, layers) = self.run_layers(pass, x, kept);
@@ -243,21 +263,21 @@ impl Call {
             last,
             inverse,
             adapter: adapter.to_vec(),
+            inputs_len: flat.len(),
         });
         (TensorData::new(outputs, [len]), tapes)
     }
 
-    /// The embeddings `[N, H]`, and the inputs that the layers have of their own.
-    fn embed(&self, adapter: &[f32]) -> (Buffer, Option<Inputs>) {
+    /// The embeddings `[N, H]`, those that are `changed` or else the base's, and the inputs that the
+    /// layers have of their own.
+    fn embed(&self, adapter: &[f32], changed: &[f32]) -> (Buffer, Option<Inputs>) {
         let decoder = &self.host.decoder;
         let hidden = decoder.config.hidden_size;
         let mut x = self.host.pool.take(self.batch.len() * hidden);
-        for (row, &token) in x.chunks_exact_mut(hidden).zip(&self.batch.tokens) {
-            decoder.embed_tokens.row(token as usize, row);
-        }
-        let multiplier = decoder.config.ends.embedding_multiplier;
-        if multiplier != 1.0 {
-            kernel::scale(&mut x, multiplier);
+        if changed.is_empty() {
+            self.look_up(&mut x);
+        } else {
+            x.copy_from_slice(changed);
         }
         let inputs = decoder.per_layer_inputs.as_ref().map(|tables| {
             let given = (&SharedKeyValues::default(), None);
@@ -268,11 +288,24 @@ impl Call {
         (x, inputs)
     }
 
+    /// Writes the base's embeddings to `x` `[N, H]`.
+    fn look_up(&self, x: &mut [f32]) {
+        let decoder = &self.host.decoder;
+        let rows = x.chunks_exact_mut(decoder.config.hidden_size);
+        for (row, &token) in rows.zip(&self.batch.tokens) {
+            decoder.embed_tokens.row(token as usize, row);
+        }
+        let multiplier = decoder.config.ends.embedding_multiplier;
+        if multiplier != 1.0 {
+            kernel::scale(x, multiplier);
+        }
+    }
+
     /// The output of the last layer at the requested tokens, `[S, H]`, and, if `kept`, what the
     /// layers from the first adapted one on keep for their backward pass.
     fn run_layers(&self, pass: &Pass<'_>, mut x: Buffer, kept: bool) -> (Buffer, Vec<LayerTape>) {
         let (decoder, pool) = (&self.host.decoder, &self.host.pool);
-        let first = self.layout.first_layer().unwrap_or(usize::MAX);
+        let first = self.first_layer().unwrap_or(usize::MAX);
         let mut layers = Vec::new();
         for index in 0..decoder.layers.len() {
             let keep = kept && index >= first;
@@ -290,13 +323,33 @@ impl Call {
         (x, layers)
     }
 
-    /// The gradient of the flat adapter from that of the outputs.
+    /// Writes the gradient of the adapter in the layers from that of the last one's output; returns
+    /// that of the embeddings if it is needed.
+    fn layers_backward(
+        &self,
+        pass: &Pass<'_>,
+        mut d: Buffer,
+        layers: Vec<LayerTape>,
+        gradient: &mut [f32],
+    ) -> Option<Buffer> {
+        let first = self.first_layer()?;
+        let each = (first..self.host.decoder.layers.len()).zip(layers);
+        for (index, tape) in each.rev() {
+            let layer = self.layer(pass, index);
+            let tape = tape.completed(&layer);
+            let wants_dx = index > first || self.tracks_embeddings;
+            d = layer.backward(d, tape, gradient, wants_dx)?;
+        }
+        self.tracks_embeddings.then_some(d)
+    }
+
+    /// The gradient of the operation's input from that of the outputs.
     fn backward(&self, d_outputs: &[f32], tapes: Tapes) -> Vec<f32> {
         let decoder = &self.host.decoder;
-        let mut gradient = vec![0.0; self.layout.len()];
-        let Some(first) = self.layout.first_layer() else {
+        let mut gradient = vec![0.0; tapes.inputs_len];
+        if self.first_layer().is_none() {
             return gradient;
-        };
+        }
         let Tapes {
             layers,
             inputs,
@@ -304,6 +357,7 @@ impl Call {
             last,
             inverse,
             adapter,
+            ..
         } = tapes;
         let (d_states, d_penalty) = d_outputs.split_at(last.len());
         let d_penalty = d_penalty.first().copied().unwrap_or(0.0);
@@ -312,17 +366,13 @@ impl Call {
         self.with_pass(&adapter, d_penalty, given, |pass| {
             let mut d = self.host.pool.take(last.len());
             kernel::rms_norm_backward(d_states, &last, &decoder.norm, &inverse, &mut d, false);
-            for (index, tape) in (first..decoder.layers.len()).zip(layers).rev() {
-                let layer = self.layer(pass, index);
-                let tape = tape.completed(&layer);
-                match layer.backward(d, tape, &mut gradient, index > first) {
-                    Some(dx) => d = dx,
-                    None => break,
-                }
-            }
+            let mut dx = self.layers_backward(pass, d, layers, &mut gradient);
             if let (Some(tables), Some((inputs, tape))) = (&decoder.per_layer_inputs, &inputs) {
-                self.outside(pass)
-                    .layer_inputs_backward(tables, inputs, tape, &mut gradient);
+                let (outside, given) = (self.outside(pass), (inputs, tape));
+                outside.layer_inputs_backward(tables, given, dx.as_deref_mut(), &mut gradient);
+            }
+            if let Some(dx) = dx {
+                gradient[self.layout.len()..].copy_from_slice(&dx);
             }
         });
         gradient
@@ -334,17 +384,20 @@ fn split_outputs(outputs: Tensor<1>, shape: [usize; 2], has_penalty: bool) -> Hi
     if !has_penalty {
         return Hidden {
             states: outputs.reshape(shape),
+            output: None,
             penalty: None,
         };
     }
     let count = shape[0] * shape[1];
     Hidden {
         states: outputs.clone().narrow(0, 0, count).reshape(shape),
+        output: None,
         penalty: Some(outputs.narrow(0, count, 1)),
     }
 }
 
-/// The decoder as a backend operation. Input: the adapter `[P]`; output: the hidden states after
+/// The decoder as a backend operation. Input: the adapter `[P]`, followed by the embeddings `[N · H]`
+/// if the adapter changes them; output: the hidden states after
 /// the last norm at the requested tokens, S · H numbers, followed by the penalty if there is one.
 ///
 /// Burn allows one output per operation, hence the flat tensor: [`Host::hidden`] splits it at once,

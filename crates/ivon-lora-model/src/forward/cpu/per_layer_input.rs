@@ -81,17 +81,21 @@ impl LayerPass<'_> {
         1.0 / (self.pass.config.hidden_size as f32).sqrt()
     }
 
-    /// Writes the gradient of the adapter of p's linear layer, from that of p.
+    /// Writes the gradient of the adapter of p's linear layer, from that of p, and adds that of the
+    /// embeddings (if wanted) to `dx`.
     pub fn layer_inputs_backward(
         &self,
         tables: &PerLayerInputs,
-        inputs: &LayerInputs,
-        tape: &LayerInputsTape,
+        (inputs, tape): (&LayerInputs, &LayerInputsTape),
+        dx: Option<&mut [f32]>,
         gradient: &mut [f32],
     ) {
-        let (Some(mut d), Some(low)) = (inputs.take_gradient(), &tape.low) else {
+        let Some(mut d) = inputs.take_gradient() else {
             return;
         };
+        if tape.low.is_none() && dx.is_none() {
+            return;
+        }
         kernel::scale(&mut d, HALF_ROOT);
         let weight = &tables.per_layer_projection_norm;
         let mut d_projected = self.take(d.len());
@@ -99,8 +103,14 @@ impl LayerPass<'_> {
         kernel::rms_norm_backward(&d, x, weight, inverse, &mut d_projected, false);
         kernel::scale(&mut d_projected, self.inverse_root());
         let projection = Projection::PerLayerModel;
-        let through = [ProjectionGradient::new(projection, &d_projected, Some(low))];
-        self.project_backward(&through, &tape.embedded, None, gradient);
+        let through = ProjectionGradient::new(projection, &d_projected, tape.low.as_ref());
+        match dx {
+            Some(dx) => {
+                let added = self.input_gradient(through, &tape.embedded, gradient);
+                kernel::add(dx, &added);
+            }
+            None => self.project_backward(&[through], &tape.embedded, None, gradient),
+        }
     }
 
     /// z of y `[n, H]`, with an input of this `width`.

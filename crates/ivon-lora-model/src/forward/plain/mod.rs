@@ -11,6 +11,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use self::pass::Pass;
 use super::hidden::Hidden;
+use super::tables::embeddings;
 use crate::data::Batch;
 use crate::lora::Draw;
 use crate::model::{
@@ -112,6 +113,11 @@ impl Plain {
         squares.sqrt().into_data().iter::<f32>().collect()
     }
 
+    /// The embedding table `[V, H]`.
+    pub fn embed_tokens(&self) -> &FrozenMatrix {
+        &self.embed_tokens
+    }
+
     /// The output table `[V, H]`.
     pub fn output(&self) -> &FrozenMatrix {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
@@ -120,10 +126,8 @@ impl Plain {
     /// The hidden states after the last norm at the requested tokens, and the penalty if the
     /// adapter's draw has one.
     pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
-        let shape = [batch.len(), self.config.hidden_size];
-        let embedded = TensorData::new(self.embed_tokens.gather(&batch.tokens), shape);
-        let multiplier = self.config.ends.embedding_multiplier;
-        let mut x = Tensor::<2>::from_data(embedded, &self.device) * multiplier;
+        let changed = embeddings(&self.embed_tokens, &self.config, batch, draw, &self.device);
+        let mut x = changed.unwrap_or_else(|| self.embedded(batch));
         let mut pass = Pass::new(self, batch, draw);
         pass.inputs = self.layer_inputs(&pass, &x);
         for index in 0..self.layers.len() {
@@ -134,8 +138,16 @@ impl Plain {
         let asked = Tensor::<1, Int>::from_data(asked, &self.device);
         Hidden {
             states: self.norm(x.select(0, asked), &self.norm),
+            output: None,
             penalty: pass.into_penalty(),
         }
+    }
+
+    /// The embeddings of the base, multiplied as the model does, `[N, H]`.
+    fn embedded(&self, batch: &Batch) -> Tensor<2> {
+        let shape = [batch.len(), self.config.hidden_size];
+        let embedded = TensorData::new(self.embed_tokens.gather(&batch.tokens), shape);
+        Tensor::from_data(embedded, &self.device) * self.config.ends.embedding_multiplier
     }
 
     /// The inputs that the layers have of their own, those of all layers side by side,

@@ -31,7 +31,7 @@ fn sequences_that_share_a_beginning_give_the_logits_and_gradients_of_each_writte
         let run = |network: &Network, batch: &Batch| {
             let adapter = everywhere(network).train();
             let hidden = network.hidden(batch, &Draw::of(adapter.clone()));
-            let logits = network.logits_of(hidden.states, &[3, 7]);
+            let logits = network.logits_of(&hidden, &[3, 7]);
             let weights: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
             let weights = TensorData::new(weights, [6, 2]);
             let weights = Tensor::from_data(weights, &logits.device());

@@ -95,7 +95,7 @@ fn vocabulary(network: &Network) -> Vec<u32> {
 fn logits(network: &Network, batch: &Batch, adapter: &Adapter) -> Vec<f32> {
     let hidden = network.hidden(batch, &Draw::of(adapter.clone()));
     network
-        .logits_of(hidden.states, &vocabulary(network))
+        .logits_of(&hidden, &vocabulary(network))
         .into_data()
         .try_to_vec()
         .unwrap()
@@ -118,7 +118,7 @@ fn loss(
         adapter: adapter.clone(),
         dropout,
     };
-    let logits = network.logits_of(network.hidden(batch, &draw).states, &choices);
+    let logits = network.logits_of(&network.hidden(batch, &draw), &choices);
     let labels = Tensor::<2, Int>::from_data(
         TensorData::new(labels.clone(), [labels.len(), 1]),
         &logits.device(),

@@ -23,7 +23,7 @@ fn log_probabilities(network: &Network, adapter: &Adapter, sequences: &[Vec<u32>
         next.extend(tokens[1..].iter().map(|&token| i64::from(token)));
     }
     let hidden = network.hidden(&batch, &Draw::of(adapter.clone()));
-    let logits = network.logits_of(hidden.states, &vocabulary(network));
+    let logits = network.logits_of(&hidden, &vocabulary(network));
     let next = TensorData::new(next, [batch.asked.len(), 1]);
     let next = Tensor::<2, Int>::from_data(next, &logits.device());
     log_softmax(logits, 1).gather(1, next).squeeze_dim::<1>(1)

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{LARGEST_CONFIG, peft_module};
+use super::LARGEST_CONFIG;
 use crate::files;
-use crate::lora::parameters::MODULES;
-use crate::lora::target::portable_targets;
+use crate::lora::parameters::{MODULES, PEFT_MODEL};
+use crate::lora::target::{portable_targets, resolve_tables};
 use crate::lora::{LoraConfig, LoraError, TargetModules, module_path, resolve_targets};
-use crate::model::{DecoderConfig, LinearPath};
+use crate::model::{DecoderConfig, LinearPath, Table};
 
 /// `adapter_config.json`, checked; the targets are resolved once the tensors are known.
 pub(super) struct PeftOptions {
@@ -18,8 +18,8 @@ pub(super) struct PeftOptions {
     pub targets: Option<TargetModules>,
     excludes: bool,
     pub base: Option<String>,
-    /// The whole layers that the folder should contain, as JSON.
-    modules_to_save: Option<String>,
+    /// Whether both tables of a base that has one for both are changed alike.
+    pub ensures_tying: bool,
 }
 
 /// Keys that change the computation unless they are null, false or an empty collection.
@@ -68,27 +68,37 @@ impl PeftOptions {
                 |value| serde_json::from_value(value.clone()).ok(),
             )?,
             excludes: !is_empty(map.get("exclude_modules")),
-            modules_to_save: map
-                .get("modules_to_save")
-                .filter(|modules| !is_empty(Some(modules)))
-                .map(shortened),
+            ensures_tying: keys
+                .get("ensure_weight_tying", "true or false", Value::as_bool)?
+                .unwrap_or(false),
             base: keys.get("base_model_name_or_path", "a name", |value| {
                 value.as_str().map(String::from)
             })?,
         })
     }
 
-    /// Refuses whole layers that only the options mention; those in the tensors are refused before.
-    pub fn refuse_whole_layers(&self, path: &Path) -> Result<(), LoraError> {
-        match &self.modules_to_save {
+    /// Refuses whole layers other than tables that only the options mention; those in the tensors
+    /// are refused before.
+    ///
+    /// # Errors
+    /// [`LoraError::Unsupported`].
+    pub fn refuse_whole_layers(&self, path: &Path, module: &str) -> Result<(), LoraError> {
+        let mut names = self.lora.modules_to_save.iter();
+        match names.find(|name| saved_by(name, module).is_empty()) {
             None => Ok(()),
-            Some(value) => Err(LoraError::Unsupported {
+            Some(_) => Err(LoraError::Unsupported {
                 path: path.into(),
                 key: "modules_to_save".into(),
-                value: value.clone(),
+                value: shortened(&json!(self.lora.modules_to_save)),
                 meaning: "the folder replaces whole layers of the base",
             }),
         }
+    }
+
+    /// The tables that the folder should contain as a whole.
+    pub fn whole_tables(&self, module: &str) -> BTreeSet<Table> {
+        let names = self.lora.modules_to_save.iter();
+        names.flat_map(|name| saved_by(name, module)).collect()
     }
 
     /// The options with targets that match exactly the layers of `there`.
@@ -108,7 +118,10 @@ impl PeftOptions {
             .collect();
         let is_there = |path: &LinearPath| there.contains(&module_path(*path));
         let targets: Vec<_> = all.iter().copied().filter(is_there).collect();
-        let (names, layers_to_transform) = portable_targets(&targets, &all);
+        let tables = Table::ALL.into_iter();
+        let tables = tables.filter(|table| there.contains(&table.path_in(decoder.module)));
+        let tables: Vec<Table> = tables.collect();
+        let (names, layers_to_transform) = portable_targets(&targets, &tables, &all);
         Ok(LoraConfig {
             target_modules: TargetModules::List(names),
             layers_to_transform,
@@ -125,7 +138,8 @@ impl PeftOptions {
         there: &BTreeSet<String>,
         decoder: &DecoderConfig,
     ) -> Result<Option<LoraConfig>, LoraError> {
-        let Some(target_modules) = self.targets.clone() else {
+        let both_alike = self.ensures_tying && decoder.tie_word_embeddings;
+        let Some(target_modules) = self.targets.clone().filter(|_| !both_alike) else {
             return Ok(None);
         };
         let config = LoraConfig {
@@ -135,16 +149,16 @@ impl PeftOptions {
         if is_stated_elsewhere(&config, there, decoder) {
             return Ok(None);
         }
-        let stated: BTreeSet<_> = match resolve_targets(&config, decoder) {
+        let stated = match stated_modules(&config, decoder, decoder.module) {
             // Python's regular expressions are more powerful than ours; the tensors themselves show
             // what is adapted.
             Err(LoraError::Pattern { .. }) => return Ok(None),
-            targets => targets?.into_iter().map(module_path).collect(),
+            stated => stated?,
         };
         if let Some(module) = there.difference(&stated).next() {
             return Err(LoraError::UnknownTensor {
                 path: path.into(),
-                name: peft_module(module, "lora_A"),
+                name: first_factor(module),
                 reason: format!(
                     "`target_modules` {} does not name it",
                     config.target_modules
@@ -155,11 +169,40 @@ impl PeftOptions {
             None => Ok(Some(config)),
             Some(module) if !self.excludes => Err(LoraError::MissingTensor {
                 path: path.into(),
-                name: peft_module(module, "lora_A"),
+                name: first_factor(module),
             }),
             Some(_) => Ok(None),
         }
     }
+}
+
+/// The tables that an entry of `modules_to_save` names: PEFT saves each module whose path ends with
+/// it.
+fn saved_by(name: &str, module: &str) -> Vec<Table> {
+    let tables = Table::ALL.into_iter();
+    let is_named = |table: &Table| table.path_in(module).ends_with(name);
+    tables.filter(is_named).collect()
+}
+
+/// The name of A of the module at a path.
+fn first_factor(module: &str) -> String {
+    match module.ends_with(Table::EmbedTokens.name()) {
+        true => format!("{PEFT_MODEL}{module}.lora_embedding_A"),
+        false => format!("{PEFT_MODEL}{module}.lora_A.weight"),
+    }
+}
+
+/// The paths of the layers that the targets match in a decoder, as if it were at `module`.
+fn stated_modules(
+    config: &LoraConfig,
+    decoder: &DecoderConfig,
+    module: &'static str,
+) -> Result<BTreeSet<String>, LoraError> {
+    let linears = resolve_targets(config, decoder)?.into_iter();
+    let linears = linears.map(|path| module_path(LinearPath { module, ..path }));
+    let tables = resolve_tables(config, decoder)?.into_iter();
+    let tables = tables.map(|table| table.path_in(module));
+    Ok(linears.chain(tables).collect())
 }
 
 /// Whether the targets match exactly the layers of `there` in a model that has the same decoder at
@@ -169,19 +212,12 @@ fn is_stated_elsewhere(
     there: &BTreeSet<String>,
     decoder: &DecoderConfig,
 ) -> bool {
-    let here = |path: LinearPath| {
-        module_path(LinearPath {
-            module: decoder.module,
-            ..path
-        })
-    };
     let names_them = |module: &'static str| {
         let elsewhere = DecoderConfig {
             module,
             ..decoder.clone()
         };
-        let targets = resolve_targets(config, &elsewhere).unwrap_or_default();
-        there.len() == targets.len() && targets.into_iter().all(|path| there.contains(&here(path)))
+        stated_modules(config, &elsewhere, decoder.module).is_ok_and(|stated| stated == *there)
     };
     let mut others = MODULES.into_iter().filter(|place| *place != decoder.module);
     !names_them(decoder.module) && others.any(names_them)
@@ -236,6 +272,7 @@ impl Keys<'_> {
             rank: self.get("r", "a whole number", rank)?.unwrap_or(8),
             alpha: alpha.unwrap_or(8.0),
             dropout: dropout.unwrap_or(0.0),
+            modules_to_save: self.modules_to_save()?,
             layers_to_transform: self.get("layers_to_transform", expected, layers)?,
             use_rslora: use_rslora.unwrap_or(false),
             use_dora: use_dora.unwrap_or(false),
@@ -243,6 +280,13 @@ impl Keys<'_> {
             alpha_pattern: self.pattern("alpha_pattern", "numbers by layer", Value::as_f64)?,
             ..LoraConfig::default()
         })
+    }
+
+    /// A list of names; empty if it is absent or null.
+    fn modules_to_save(&self) -> Result<Vec<String>, LoraError> {
+        let names = |value: &Value| serde_json::from_value(value.clone()).ok();
+        let found = self.get("modules_to_save", "a list of names", names)?;
+        Ok(found.unwrap_or_default())
     }
 
     /// An object of numbers; empty if it is absent or null.

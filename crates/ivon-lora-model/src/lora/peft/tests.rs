@@ -183,7 +183,7 @@ fn options_that_change_the_computation_are_refused_by_key() {
         json!({ "task_type": "SEQ_CLS" }),
         json!({ "bias": "all" }),
         json!({ "lora_bias": true }),
-        json!({ "modules_to_save": ["lm_head"] }),
+        json!({ "modules_to_save": ["lm_head", "score"] }),
         json!({ "init_lora_weights": "pissa" }),
         json!({ "layers_pattern": "h" }),
         json!({ "layer_replication": [[0, 2]] }),
@@ -314,7 +314,7 @@ fn strange_and_missing_tensors_are_refused_by_name() {
 }
 
 #[test]
-fn whole_layers_and_adapted_tables_are_refused_as_what_they_are() {
+fn whole_layers_and_adapted_layers_of_other_parts_are_refused_as_what_they_are() {
     let some = || HostMatrix {
         shape: [1, 1],
         values: vec![0.0],
@@ -323,14 +323,85 @@ fn whole_layers_and_adapted_tables_are_refused_as_what_they_are() {
         read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path()).unwrap_err()
     };
     assert!(
-        matches!(with("base_model.model.lm_head.weight"), LoraError::WholeLayers { layers, .. } if layers == "`lm_head` [1, 1]")
+        matches!(with("base_model.model.score.weight"), LoraError::WholeLayers { layers, .. } if layers == "`score` [1, 1]")
     );
-    for name in [
-        "base_model.model.lm_head.lora_A.weight",
-        "base_model.model.model.embed_tokens.lora_embedding_A",
-    ] {
-        assert!(matches!(with(name), LoraError::OtherLayer { .. }), "{name}");
+    let adapted = with("base_model.model.visual.proj.lora_A.weight");
+    assert!(matches!(adapted, LoraError::OtherLayer { .. }));
+}
+
+/// A matrix of this shape.
+fn zeros(shape: [usize; 2]) -> HostMatrix {
+    HostMatrix {
+        shape,
+        values: vec![0.0; shape[0] * shape[1]],
     }
+}
+
+#[test]
+fn a_table_of_another_vocabulary_is_refused_and_so_is_one_that_is_not_there() {
+    for name in ["lm_head.weight", "model.embed_tokens.base_layer.weight"] {
+        let name = format!("base_model.model.{name}");
+        let folder = with_tensors(|tensors| drop(tensors.insert(name, zeros([97, 32]))));
+        let error = read(folder.path()).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.ends_with("with 97 rows, but the base's vocabulary has 96 tokens"),
+            "{message}"
+        );
+        assert!(error.hint().unwrap().contains("resized"));
+    }
+    let error = read(with_keys(json!({ "modules_to_save": ["lm_head"] })).path()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.starts_with("tensor `base_model.model.lm_head.weight` is missing from"),
+        "{message}"
+    );
+    let narrow = |tensors: &mut Matrices| {
+        tensors.insert("base_model.model.lm_head.weight".into(), zeros([96, 31]));
+    };
+    let error = read(with_tensors(narrow).path()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tensor `base_model.model.lm_head.weight` has shape [96, 31], expected [96, 32]"
+    );
+}
+
+#[test]
+fn factors_of_a_table_must_be_named_by_the_targets_and_both_be_there() {
+    let a = "base_model.model.model.embed_tokens.lora_embedding_A";
+    let b = "base_model.model.model.embed_tokens.lora_embedding_B";
+    let both = |tensors: &mut Matrices| {
+        tensors.insert(a.into(), zeros([4, 96]));
+        tensors.insert(b.into(), zeros([32, 4]));
+    };
+    let error = read(with_tensors(both).path()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.ends_with("`target_modules` `q_proj,v_proj` does not name it"),
+        "{message}"
+    );
+    let targets = json!({ "target_modules": ["q_proj", "v_proj", "embed_tokens"] });
+    let error = read(with_keys(targets).path()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("tensor `{a}` is missing from")),
+        "{error}"
+    );
+    // Without targets the tensors say what is adapted.
+    let one = |tensors: &mut Matrices| drop(tensors.insert(a.into(), zeros([4, 96])));
+    let folder = with_tensors(one);
+    let path = folder.path().join(CONFIG_FILE);
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["target_modules"] = Value::Null;
+    fs::write(&path, config.to_string()).unwrap();
+    let error = read(folder.path()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("tensor `{b}` is missing from")),
+        "{error}"
+    );
 }
 
 #[test]

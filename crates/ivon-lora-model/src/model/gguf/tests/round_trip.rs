@@ -513,7 +513,7 @@ fn logits_in(precision: BasePrecision, checkpoint: &Checkpoint, tokens: &[u32]) 
     batch.push(tokens, None, 0);
     batch.asked = (0..tokens.len()).collect();
     let hidden = network.hidden(&batch, &Draw::of(Adapter::empty()));
-    let logits = network.logits_of(hidden.states, &all);
+    let logits = network.logits_of(&hidden, &all);
     logits.into_data().try_to_vec().unwrap()
 }
 
