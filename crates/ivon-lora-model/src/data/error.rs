@@ -301,6 +301,15 @@ pub enum DataError {
         /// The names of its templates, none of which is the default.
         named: Vec<String>,
     },
+    /// Conversations are to be read, but the checkpoint has no chat template.
+    #[error(
+        "conversations need a chat template, and the model's tokenizer has {}",
+        no_template(named)
+    )]
+    ChatNeedsTemplate {
+        /// The names of its templates, none of which is the default.
+        named: Vec<String>,
+    },
     /// The chat template fails on a row.
     #[error("the chat template failed on row `{id}`: {reason}")]
     ChatOfRow {

@@ -42,6 +42,7 @@ impl DataError {
             | Self::AnswerWithoutTokens { .. }
             | Self::SameTokens { .. }
             | Self::NoChatTemplate { .. }
+            | Self::ChatNeedsTemplate { .. }
             | Self::ChatOfRow { .. }
             | Self::ChatTemplate { .. } => self.hint_on_roles_and_tokens(),
         }
@@ -248,6 +249,16 @@ impl DataError {
                 )
             }
             Self::NoChatTemplate { .. } => sentence!(
+                "save the one that you mean as a file and name it with `{}`",
+                setting_to("chat_template", "FILE")
+            ),
+            Self::ChatNeedsTemplate { named } if named.is_empty() => sentence!(
+                "name a file with one with `{}`, use an instruction-tuned checkpoint, or write the \
+                 rows as prompts with completions (`{}`)",
+                setting_to("chat_template", "FILE"),
+                setting_to("task", "completion")
+            ),
+            Self::ChatNeedsTemplate { .. } => sentence!(
                 "save the one that you mean as a file and name it with `{}`",
                 setting_to("chat_template", "FILE")
             ),

@@ -115,7 +115,7 @@ impl RowSet {
 
 /// The first 64 bits of the SHA-256 of a prompt's text.
 fn hash(example: &Example) -> u64 {
-    let digest = Sha256::digest(example.prompt.text().as_bytes());
+    let digest = Sha256::digest(example.own_text().as_bytes());
     digest
         .iter()
         .take(8)

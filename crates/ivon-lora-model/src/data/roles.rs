@@ -94,7 +94,7 @@ impl Later {
     /// Why an example must be dropped, if it must: the first later role that has its prompt, or
     /// else its group.
     fn reason(&self, example: &Example) -> Option<DropReason> {
-        let text = example.prompt.text();
+        let text = example.own_text();
         let mut texts = self.texts.iter();
         if let Some((role, _)) = texts.find(|(_, texts)| texts.contains(&text)) {
             return Some(DropReason::TextAlsoIn(*role));
@@ -106,7 +106,7 @@ impl Later {
     }
 
     fn add(&mut self, role: Role, examples: &[Example]) {
-        let texts = examples.iter().map(|example| example.prompt.text());
+        let texts = examples.iter().map(|example| example.own_text());
         self.texts.insert(role, texts.collect());
         let groups = examples.iter().filter_map(|example| example.group.clone());
         self.groups.insert(role, groups.collect());
@@ -189,7 +189,7 @@ fn carved(
     spared: usize,
     seed: u64,
 ) -> Result<Vec<Role>, DataError> {
-    let texts: Vec<String> = rows.iter().map(|example| example.prompt.text()).collect();
+    let texts: Vec<String> = rows.iter().map(|example| example.own_text()).collect();
     let ties = ties(task, &texts, rows);
     carve(&ties, wanted, spared, seed)
 }

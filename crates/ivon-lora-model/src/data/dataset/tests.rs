@@ -577,6 +577,25 @@ fn conversations_of_parquet_csv_and_jsonl_keep_the_roles_of_their_files() {
 }
 
 #[test]
+fn completions_without_a_prompt_are_told_apart_by_their_text() {
+    let row = |text: &str| format!("{{\"prompt\": \"\", \"completion\": \"{text}\"}}\n");
+    let (_folder, config) = folder_of(&[
+        ("train.jsonl", ["one", "two", "three"].map(row).concat()),
+        ("test.jsonl", row("two")),
+    ]);
+    let config = DataConfig {
+        prompt: None,
+        answers: None,
+        task: Some("completion".into()),
+        tune_share: 0.0,
+        calibrate_share: 0.0,
+        ..config
+    };
+    let dataset = loaded(&config).unwrap();
+    assert_eq!((dataset.train.len(), dataset.test.len()), (2, 1));
+}
+
+#[test]
 fn a_test_file_of_prompts_without_completions_is_left_aside() {
     let row = |name: &str, row: usize| {
         format!("{{\"prompt\": \"{name} {row}\", \"completion\": \"x\"}}\n")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::document::Document;
+use super::document::{Content, Document};
 use super::prompt::Prompt;
 use crate::data::role::Role;
 
@@ -41,6 +41,19 @@ impl Example {
             label: None,
             group: None,
             document: None,
+        }
+    }
+
+    /// The text by which rows are the same row: the prompt, or what completes it where that is
+    /// blank.
+    pub fn own_text(&self) -> String {
+        let prompt = self.prompt.text();
+        let content = self.document.as_ref().map(|document| &document.content);
+        match content {
+            Some(Content::Completion(completions)) if prompt.trim().is_empty() => {
+                completions.first().cloned().unwrap_or(prompt)
+            }
+            _ => prompt,
         }
     }
 

@@ -165,7 +165,7 @@ impl<'a> TextEncoder<'a> {
     ) -> Result<Result<Weighed, DropReason>, DataError> {
         let chat = match self.chat.take() {
             Some(chat) => chat,
-            None => ChatTemplate::of(self.tokenizer)?,
+            None => ChatTemplate::of(self.tokenizer).map_err(for_conversations)?,
         };
         let chat = self.chat.insert(chat);
         let whole = chat.beginning(messages, messages.len(), false);
@@ -203,6 +203,7 @@ impl<'a> TextEncoder<'a> {
         let Some(chat) = &self.chat else {
             return Ok(Ok(parts));
         };
+        let tokens = self.tokenizer.encode(whole, false)?;
         for &(index, weight) in answers.iter().filter(|(_, weight)| *weight != others) {
             let before = chat.beginning(messages, index, true);
             let after = chat.beginning(messages, index + 1, false);
@@ -213,19 +214,12 @@ impl<'a> TextEncoder<'a> {
             if !after.starts_with(&before) || !whole.starts_with(&after) {
                 return Ok(Err(DropReason::UnstableTemplate));
             }
-            if !self.begins_with_tokens(whole, &before)? {
+            if !tokens.starts_with(&self.tokenizer.encode(&before, false)?) {
                 return Ok(Err(DropReason::MergedAnswer));
             }
             parts.push((before.len()..after.len(), weight));
         }
         Ok(Ok(parts))
-    }
-
-    /// Whether the tokens of a text begin with those of its beginning.
-    fn begins_with_tokens(&self, text: &str, beginning: &str) -> Result<bool, DataError> {
-        let whole = self.tokenizer.encode(text, false)?;
-        let beginning = self.tokenizer.encode(beginning, false)?;
-        Ok(whole.starts_with(&beginning))
     }
 
     /// One sequence of at most the maximum length.
@@ -323,6 +317,14 @@ fn whole(text: String) -> Weighed {
         text,
         parts: Vec::new(),
         others: 1.0,
+    }
+}
+
+/// The error for a tokenizer without a chat template, where it is needed.
+fn for_conversations(error: DataError) -> DataError {
+    match error {
+        DataError::NoChatTemplate { named } => DataError::ChatNeedsTemplate { named },
+        other => other,
     }
 }
 

@@ -212,7 +212,11 @@ fn a_template_that_fails_names_the_row() {
     let mut tokenizer = with_template("");
     tokenizer.chat_template = None;
     let error = encode(&tokenizer, 999, &row).unwrap_err();
-    assert!(matches!(error, DataError::NoChatTemplate { .. }));
+    assert_eq!(
+        error.to_string(),
+        "conversations need a chat template, and the model's tokenizer has no chat template"
+    );
+    assert!(error.hint().unwrap().contains("completion"));
     let hidden = chat(&[(Speaker::User, "\u{fdd0}"), (Speaker::Assistant, "a")]);
     let row = example("", Content::Chat(hidden), LossOn::Assistant);
     let message = encode(&with_template(CHATML), 999, &row)
