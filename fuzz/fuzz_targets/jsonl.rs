@@ -11,9 +11,12 @@ fn parse(folder: &Path, data: &[u8]) {
         return;
     };
     let path = write(folder, "rows.jsonl", rest);
-    let task = match first % 3 {
+    let task = match first % 6 {
         0 => Task::named("multiple_choice"),
         1 => Task::named("boolq"),
+        2 => Task::named("chat"),
+        3 => Task::named("completion"),
+        4 => Task::named("text"),
         _ => Task::custom(
             "Review: {text} Sentiment:",
             vec!["Negative".into(), "Positive".into()],
