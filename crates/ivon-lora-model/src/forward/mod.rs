@@ -11,8 +11,10 @@ mod observe;
 mod rotary;
 mod plain;
 mod cpu;
+mod vocabulary;
 mod network;
 
+pub use crate::kernel::NextToken;
 pub use hidden::Hidden;
 pub use network::Network;
 pub use observe::{Observation, Observer};

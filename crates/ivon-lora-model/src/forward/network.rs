@@ -9,7 +9,11 @@ use super::hidden::Hidden;
 use super::observe::Observer;
 use super::plain::Plain;
 use super::tables::OutputChange;
+use super::vocabulary::{
+    VOCABULARY_PART, log_normaliser, log_sum_exp, mean_next_tokens, next_token,
+};
 use crate::data::Batch;
+use crate::kernel::{NextToken, OutputLayer};
 use crate::lora::Draw;
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix, LinearPath, Table};
 
@@ -83,22 +87,13 @@ impl Network {
 
     /// A table over the vocabulary, row by row, `[V, H]`: what it is before it is trained as a whole.
     pub fn table(&self, table: Table) -> Vec<f32> {
-        let matrix = self.matrix(table);
-        let all: Vec<u32> = (0..matrix.rows() as u32).collect();
-        matrix.gather(&all)
-    }
-
-    /// Writes a row of a table over the vocabulary to `out`, `[H]`.
-    pub fn table_row(&self, table: Table, row: usize, out: &mut [f32]) {
-        self.matrix(table).row(row, out);
-    }
-
-    fn matrix(&self, table: Table) -> &FrozenMatrix {
-        match (table, &self.body) {
+        let matrix = match (table, &self.body) {
             (Table::LmHead, _) => self.output(),
             (Table::EmbedTokens, Body::Host(host)) => &host.decoder().embed_tokens,
             (Table::EmbedTokens, Body::Plain(plain)) => plain.embed_tokens(),
-        }
+        };
+        let all: Vec<u32> = (0..matrix.rows() as u32).collect();
+        matrix.gather(&all)
     }
 
     /// The hidden states at the tokens that the batch requests; tracked if the adapter is.
@@ -125,6 +120,57 @@ impl Network {
             }
             Body::Plain(_) => None,
         }
+    }
+
+    fn output_layer(&self) -> OutputLayer<'_> {
+        let ends = &self.config().ends;
+        OutputLayer {
+            table: self.output(),
+            divisor: ends.logits_scaling as f32,
+            cap: ends.final_logit_softcapping.map(|cap| cap as f32),
+        }
+    }
+
+    /// The tokens of the vocabulary, a part at a time.
+    fn vocabulary(&self) -> impl Iterator<Item = Vec<u32>> {
+        let size = self.config().vocab_size as u32;
+        let part = VOCABULARY_PART as u32;
+        (0..size)
+            .step_by(VOCABULARY_PART)
+            .map(move |start| (start..size.min(start + part)).collect())
+    }
+
+    /// ln Σ exp(logits) over the whole vocabulary at hidden states, `[S]`, nats; tracked if they
+    /// are. Neither pass keeps the logits, unless the adapter changes the output layer.
+    pub fn log_normaliser(&self, hidden: &Hidden) -> Tensor<1> {
+        if hidden.output.is_none() {
+            return log_normaliser(hidden.states.clone(), self.output_layer());
+        }
+        let parts = self
+            .vocabulary()
+            .map(|part| log_sum_exp(self.logits_of(hidden, &part)));
+        log_sum_exp(Tensor::cat(parts.collect(), 1)).squeeze_dim::<1>(1)
+    }
+
+    /// ln p of `tokens` `[S]` at hidden states, `[S]`, nats; tracked if they are.
+    pub fn log_probabilities_of(&self, hidden: &Hidden, tokens: &[u32]) -> Tensor<1> {
+        self.logits_at(hidden, tokens) - self.log_normaliser(hidden)
+    }
+
+    /// The distribution of the token after each hidden state, `[S]`: the mean of those of several
+    /// draws, at `targets` `[S]`.
+    pub fn next_tokens(&self, draws: &[Hidden], targets: &[u32]) -> Vec<NextToken> {
+        if draws.iter().all(|hidden| hidden.output.is_none()) {
+            let states: Vec<_> = draws.iter().map(|hidden| hidden.states.clone()).collect();
+            return next_token(&states, self.output_layer(), targets);
+        }
+        mean_next_tokens(draws.len(), targets, |draw, rows| {
+            let device = draws[draw].states.device().without_autodiff();
+            let rows: Vec<i64> = rows.map(|row| row as i64).collect();
+            let hidden = draws[draw].select(Tensor::from_data(rows.as_slice(), &device));
+            let parts = self.vocabulary().map(|part| self.logits_of(&hidden, &part));
+            Tensor::cat(parts.collect(), 1).without_autodiff()
+        })
     }
 
     /// Logits of `tokens` at each of the hidden states, `[S, tokens]`: only these rows of the output

@@ -73,25 +73,57 @@ fn forward_product<'a>(
     Output { matrix, y, onto }: Output<'a>,
     width: usize,
 ) -> (FrozenFactor<'a>, Shared<'a>, Onto<'a>) {
-    let [depth, columns] = [matrix.columns(), matrix.rows()];
-    assert!(
-        x.len() * columns == y.len() * depth,
-        "{} numbers times {depth} × {columns} into {}",
-        x.len(),
-        y.len()
-    );
     assert!(
         onto.is_none_or(|onto| onto.len() == y.len()),
         "what is added to has the shape of the result"
     );
-    let factor = FrozenFactor {
-        matrix,
-        direction: Direction::Forward,
-        cut: Cut::new(matrix, Direction::Forward, [depth, columns], width),
-        x,
-    };
+    let factor = forward_factor(x, matrix, 0..matrix.rows(), width);
+    factor.check(y.len());
     let onto = onto.map_or(Onto::Nothing, Onto::Other);
     (factor, Shared::new(y), onto)
+}
+
+/// x `[n, in]` and these rows of W `[out, in]`, to be multiplied into `[n, rows]`.
+fn forward_factor<'a>(
+    x: &'a [f32],
+    matrix: &'a FrozenMatrix,
+    rows: Range<usize>,
+    width: usize,
+) -> FrozenFactor<'a> {
+    let shape = [matrix.columns(), rows.len()];
+    FrozenFactor {
+        matrix,
+        rows,
+        direction: Direction::Forward,
+        cut: Cut::new(matrix, Direction::Forward, shape, width),
+        x,
+    }
+}
+
+/// y `[n, rows]` ← x `[n, in]` · Wᵀ for some rows of W `[out, in]`.
+pub(super) fn apply_rows(x: &[f32], matrix: &FrozenMatrix, rows: Range<usize>, y: &mut [f32]) {
+    let count = rows.len();
+    let factor = forward_factor(x, matrix, rows, block_unit());
+    factor.check(y.len());
+    let y = Shared::new(y);
+    let blocks: Vec<Range<usize>> = factor.cut.blocks(count).collect();
+    let blocks = blocks.into_par_iter().with_max_len(1);
+    blocks.for_each(|block| factor.multiply(block, y, Onto::Nothing));
+}
+
+/// dx `[n, in]` ← dx + dy `[n, rows]` · W for some rows of W `[out, in]`.
+pub(super) fn add_rows_transposed(
+    dy: &[f32],
+    matrix: &FrozenMatrix,
+    rows: Range<usize>,
+    dx: &mut [f32],
+) {
+    let factor = backward_factor(dy, matrix, rows, block_unit());
+    factor.check(dx.len());
+    let dx = Shared::new(dx);
+    let blocks: Vec<Range<usize>> = factor.cut.blocks(matrix.columns()).collect();
+    let blocks = blocks.into_par_iter().with_max_len(1);
+    blocks.for_each(|block| factor.multiply(block, dx, Onto::Result));
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
@@ -99,16 +131,14 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
     let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else {
         return;
     };
-    for (matrix, dy) in inputs {
-        let shape @ [depth, _] = [matrix.rows(), matrix.columns()];
+    let factors = backward_factors(inputs);
+    for factor in &factors {
+        factor.check(dx.len());
         assert!(
-            dy.len() * columns == dx.len() * depth && matrix.columns() == columns,
-            "{} times {shape:?} into {}",
-            dy.len(),
-            dx.len()
+            factor.matrix.columns() == columns,
+            "matrices with as many columns"
         );
     }
-    let factors = backward_factors(inputs);
     let blocks: Vec<Range<usize>> = factors[0].cut.blocks(columns).collect();
     let dx = Shared::new(dx);
     blocks.into_par_iter().with_max_len(1).for_each(|block| {
@@ -127,21 +157,32 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
 /// units.
 fn backward_factors<'a>(inputs: &[(&'a FrozenMatrix, &'a [f32])]) -> Vec<FrozenFactor<'a>> {
     let width = block_unit();
-    let factors = inputs.iter().map(|&(matrix, dy)| {
-        let shape = [matrix.rows(), matrix.columns()];
-        FrozenFactor {
-            matrix,
-            direction: Direction::Backward,
-            cut: Cut::new(matrix, Direction::Backward, shape, width),
-            x: dy,
-        }
-    });
+    let factors = inputs
+        .iter()
+        .map(|&(matrix, dy)| backward_factor(dy, matrix, 0..matrix.rows(), width));
     let mut factors: Vec<_> = factors.collect();
     let columns = factors.iter().map(|factor| factor.cut.columns).max();
     for factor in &mut factors {
         factor.cut = factor.cut.with_columns(columns.unwrap_or(width));
     }
     factors
+}
+
+/// dy `[n, rows]` and these rows of W `[out, in]`, to be multiplied into `[n, in]`.
+fn backward_factor<'a>(
+    dy: &'a [f32],
+    matrix: &'a FrozenMatrix,
+    rows: Range<usize>,
+    width: usize,
+) -> FrozenFactor<'a> {
+    let shape = [rows.len(), matrix.columns()];
+    FrozenFactor {
+        matrix,
+        rows,
+        direction: Direction::Backward,
+        cut: Cut::new(matrix, Direction::Backward, shape, width),
+        x: dy,
+    }
 }
 
 /// The side of W `[out, in]` over which a product sums.
@@ -220,9 +261,10 @@ enum Onto<'a> {
     Other(&'a [f32]),
 }
 
-/// A frozen matrix and the matrix that is multiplied with it.
+/// Rows of a frozen matrix and the matrix that is multiplied with them.
 struct FrozenFactor<'a> {
     matrix: &'a FrozenMatrix,
+    rows: Range<usize>,
     direction: Direction,
     cut: Cut,
     /// `[n, depth]`.
@@ -233,9 +275,19 @@ impl FrozenFactor<'_> {
     /// The depth of the product, and the columns of its result.
     fn shape(&self) -> [usize; 2] {
         match self.direction {
-            Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
-            Direction::Backward => [self.matrix.rows(), self.matrix.columns()],
+            Direction::Forward => [self.matrix.columns(), self.rows.len()],
+            Direction::Backward => [self.rows.len(), self.matrix.columns()],
         }
+    }
+
+    /// Asserts that the result has so many numbers.
+    fn check(&self, numbers: usize) {
+        let [depth, columns] = self.shape();
+        assert!(
+            self.x.len() * columns == numbers * depth && self.rows.end <= self.matrix.rows(),
+            "{} numbers times {depth} × {columns} into {numbers}",
+            self.x.len()
+        );
     }
 
     /// Writes the columns `block` of the product, added to `onto`, to `out`.
@@ -244,10 +296,10 @@ impl FrozenFactor<'_> {
     /// pieces of depth in the same order.
     fn multiply(&self, block: Range<usize>, out: Shared<'_>, onto: Onto<'_>) {
         let [depth, _] = self.shape();
-        SCRATCH.with_borrow_mut(|(scratch, rows)| {
+        SCRATCH.with_borrow_mut(|(scratch, decoded)| {
             for start in (0..depth).step_by(self.cut.depth) {
                 let piece = start..depth.min(start + self.cut.depth);
-                let panels = self.panels(&block, &piece, scratch, rows);
+                let panels = self.panels(&block, &piece, scratch, decoded);
                 let onto = if start > 0 { Onto::Result } else { onto };
                 self.add_piece([&block, &piece], panels, out, onto);
             }
@@ -261,20 +313,24 @@ impl FrozenFactor<'_> {
         block: &Range<usize>,
         piece: &Range<usize>,
         scratch: &'s mut Vec<f32>,
-        rows: &mut Vec<f32>,
+        decoded: &mut Vec<f32>,
     ) -> (&'s [f32], usize) {
-        let [depth, columns] = self.shape();
-        let (block, piece) = (block.clone(), piece.clone());
+        let shift = |part: &Range<usize>| part.start + self.rows.start..part.end + self.rows.start;
+        let (block, piece) = match self.direction {
+            Direction::Forward => (shift(block), piece.clone()),
+            Direction::Backward => (block.clone(), shift(piece)),
+        };
+        let rows = self.matrix.rows();
         if let (Values::F32(values), Direction::Backward) = (self.matrix.values(), self.direction) {
-            let first = (block.start / PANEL * depth + piece.start) * PANEL;
-            return (&values[first..], depth * PANEL);
+            let first = (block.start / PANEL * rows + piece.start) * PANEL;
+            return (&values[first..], rows * PANEL);
         }
         let stride = piece.len().next_multiple_of(PANEL) * PANEL;
         scratch.resize(block.len().div_ceil(PANEL) * stride, 0.0);
         match (self.matrix.values(), self.direction) {
-            (Values::F32(values), _) => turn_panels(values, columns, block, piece, scratch),
-            (_, Direction::Forward) => widen_turned(self.matrix, block, piece, scratch, rows),
-            (_, Direction::Backward) => widen(self.matrix, piece, block, scratch, rows),
+            (Values::F32(values), _) => turn_panels(values, rows, block, piece, scratch),
+            (_, Direction::Forward) => widen_turned(self.matrix, block, piece, scratch, decoded),
+            (_, Direction::Backward) => widen(self.matrix, piece, block, scratch, decoded),
         }
         (scratch, stride)
     }
@@ -478,6 +534,43 @@ mod tests {
             apply_transposed(&[*pair], &mut apart, index > 0);
         }
         assert!(together == apart);
+    }
+
+    #[test]
+    fn some_rows_of_a_matrix_are_a_matrix() {
+        let (n, inputs) = (9, 256);
+        let whole = numbers(inputs * 100);
+        let (x, dy) = (numbers(n * inputs), numbers(n * 41));
+        let rows = whole[7 * inputs..48 * inputs].to_vec();
+        let alone = FrozenMatrix::new(41, inputs, rows);
+        let bytes: Vec<u8> = whole
+            .iter()
+            .flat_map(|&x| half::bf16::from_f32(x).to_le_bytes())
+            .collect();
+        let shape = vec![100, inputs];
+        let stored =
+            StoredTensor::new("w".into(), shape, Encoding::BF16, &bytes, Change::default());
+        let encoded = FrozenMatrix::kept(&stored.unwrap());
+        for (matrix, tolerance) in [(FrozenMatrix::new(100, inputs, whole), 0.0), (encoded, 1.0)] {
+            let (mut y, mut dx) = (vec![0.0; n * 41], vec![1.0; n * inputs]);
+            apply_rows(&x, &matrix, 7..48, &mut y);
+            add_rows_transposed(&dy, &matrix, 7..48, &mut dx);
+            let (mut expected, mut expected_dx) = (vec![0.0; n * 41], vec![1.0; n * inputs]);
+            let output = Output {
+                matrix: &alone,
+                y: &mut expected,
+                onto: None,
+            };
+            apply(&x, vec![output]);
+            apply_transposed(&[(&alone, &dy)], &mut expected_dx, true);
+            let pairs = y.iter().zip(&expected).chain(dx.iter().zip(&expected_dx));
+            for (found, expected) in pairs {
+                assert!(
+                    (found - expected).abs() <= tolerance,
+                    "{found} for {expected}"
+                );
+            }
+        }
     }
 
     #[test]

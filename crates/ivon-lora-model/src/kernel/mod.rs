@@ -16,6 +16,7 @@ mod norms;
 mod convolution;
 mod delta_rule;
 mod frozen;
+mod vocabulary;
 mod cholesky;
 
 pub use cholesky::cholesky;
@@ -40,3 +41,4 @@ pub(crate) use rows::{
     scale, scale_and_add, softmax_row,
 };
 pub use simd::wide;
+pub use vocabulary::{NextToken, OutputLayer, log_normalisers, next_tokens};

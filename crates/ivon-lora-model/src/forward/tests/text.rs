@@ -20,13 +20,10 @@ fn log_probabilities(network: &Network, adapter: &Adapter, sequences: &[Vec<u32>
         let start = batch.tokens.len();
         batch.push(tokens, None, key as u64);
         batch.asked.extend(start..start + tokens.len() - 1);
-        next.extend(tokens[1..].iter().map(|&token| i64::from(token)));
+        next.extend_from_slice(&tokens[1..]);
     }
     let hidden = network.hidden(&batch, &Draw::of(adapter.clone()));
-    let logits = network.logits_of(&hidden, &vocabulary(network));
-    let next = TensorData::new(next, [batch.asked.len(), 1]);
-    let next = Tensor::<2, Int>::from_data(next, &logits.device());
-    log_softmax(logits, 1).gather(1, next).squeeze_dim::<1>(1)
+    network.log_probabilities_of(&hidden, &next)
 }
 
 /// Cross-entropy per marked token: −Σ log p / n over them.
