@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ivon_lora::answer::EvaluationReport;
+use ivon_lora::answer::{EvaluationReport, RunReport};
 use ivon_lora::data::Role;
 use ivon_lora::metrics::{Scores, score_table};
 use ivon_lora::run::train;
@@ -39,6 +39,7 @@ fn once(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64)
     let started = Instant::now();
     let report = train(&config, false, &mut |_| true)?
         .report
+        .and_then(RunReport::choices)
         .ok_or("the run was stopped")?;
     Ok((report, started.elapsed().as_secs_f64()))
 }

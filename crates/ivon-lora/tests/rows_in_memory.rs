@@ -60,5 +60,8 @@ fn rows_in_memory_are_trained_on_and_a_run_of_them_is_resumed() {
     });
     assert_eq!(stopped.unwrap().outcome, Outcome::Interrupted);
     let resumed = train_on_data(&config, &data, Start::Resumed, &mut |_| true).unwrap();
-    assert_eq!((resumed.steps, resumed.report.unwrap().n), (3, 2));
+    assert_eq!(
+        (resumed.steps, resumed.report.unwrap().choices().unwrap().n),
+        (3, 2)
+    );
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ivon_lora::answer::{
-    AnswerError, AnswerOptions, Answerer, BaseOptions, EvaluationReport, LabelledRows,
+    AnswerError, AnswerOptions, Answerer, BaseOptions, LabelledRows, RunReport,
 };
 use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::files;
@@ -59,12 +59,21 @@ fn score(
     rows: &LabelledRows,
     files: OutputFiles<'_>,
     watch: Watch<'_>,
-) -> Result<EvaluationReport, AnswerError> {
+) -> Result<RunReport, AnswerError> {
     let answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
     let set = answerer.labelled(rows, watch)?;
     if let Some(folder) = files.folder {
         files::create_folder(folder)?;
         files::check_can_write(&folder.join(ivon_lora::answer::EVALUATION_FILE))?;
+    }
+    if answerer.task().is_text() {
+        let evaluation = answerer.evaluate_texts(&set, watch)?;
+        if let Some(folder) = files.folder {
+            for path in evaluation.write(folder)? {
+                watch(Event::Saved(&path));
+            }
+        }
+        return Ok(RunReport::Texts(Box::new(evaluation.report)));
     }
     let evaluation = answerer.evaluate(set, watch)?;
     if let Some(folder) = files.folder {
@@ -72,7 +81,7 @@ fn score(
             watch(Event::Saved(&path));
         }
     }
-    Ok(evaluation.report)
+    Ok(RunReport::Choices(Box::new(evaluation.report)))
 }
 
 /// The options shared by all commands that predict with an adapter.

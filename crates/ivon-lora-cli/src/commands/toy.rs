@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ivon_lora::answer::EvaluationReport;
+use ivon_lora::answer::{EvaluationReport, RunReport};
 use ivon_lora::files;
 use ivon_lora::method::Method;
 use ivon_lora::metrics::{Scores, score_table};
@@ -48,7 +48,8 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
         let resume = args.resume && out.join("checkpoints").exists();
         let trained = carry_out(config, resume, &mut screen, signals)?;
         values.push(value(&trained));
-        reports.extend(trained.report.map(|report| (title(config), report)));
+        let report = trained.report.and_then(RunReport::choices);
+        reports.extend(report.map(|report| (title(config), report)));
     }
     screen.result("toy", &text(&reports, &folder), &json!({ "runs": values }))
 }

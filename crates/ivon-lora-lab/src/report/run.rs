@@ -8,12 +8,13 @@ use super::{
     findings,
 };
 use ivon_lora::answer::{
-    EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, read_predictions,
+    EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RunReport, TextReport,
+    read_predictions,
 };
 use ivon_lora::bundle::{AdapterSummary, PredictWith, summarise};
 use ivon_lora::files;
 use ivon_lora::lora::ADAPTER_FILE;
-use ivon_lora::metrics::{Finding, Predictions, Scores, Severity};
+use ivon_lora::metrics::{Finding, Predictions, Scores, Severity, TokenScores};
 use ivon_lora::run::{
     ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, changed_files, duration, read_run,
 };
@@ -34,7 +35,9 @@ pub struct RunRecord {
     pub records: Vec<Record>,
     /// The scores; none until the run has ended.
     pub evaluation: Option<EvaluationReport>,
-    /// The lines of `predictions.jsonl`; empty if there is no such file.
+    /// The scores of a run on texts; none until it has ended.
+    pub texts: Option<TextReport>,
+    /// The lines of `predictions.jsonl`; empty if there is no such file, or they are of texts.
     pub predictions: Vec<Prediction>,
     /// The adapter's weights; none until the run has ended.
     pub adapter: Option<AdapterSummary>,
@@ -58,8 +61,13 @@ impl RunRecord {
         let present = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
         let records = present(METRICS_FILE).map(|path| read_records(&path));
         let records = records.transpose()?.unwrap_or_default();
-        let evaluation: Option<EvaluationReport> = read_if_present(present(EVALUATION_FILE))?;
-        let predictions = present(PREDICTIONS_FILE).map(|path| read_predictions(&path));
+        let (evaluation, texts) = match read_if_present(present(EVALUATION_FILE))? {
+            None => (None, None),
+            Some(RunReport::Choices(report)) => (Some(*report), None),
+            Some(RunReport::Texts(report)) => (None, Some(*report)),
+        };
+        let predictions = present(PREDICTIONS_FILE).filter(|_| texts.is_none());
+        let predictions = predictions.map(|path| read_predictions(&path));
         let adapter = folder.join(ADAPTER_FOLDER);
         let has_adapter = adapter.join(ADAPTER_FILE).exists();
         let mut findings = findings(&records, &run_settings(&config, folder));
@@ -71,6 +79,7 @@ impl RunRecord {
             config,
             records,
             evaluation,
+            texts,
             predictions: predictions.transpose()?.unwrap_or_default(),
             adapter: has_adapter.then(|| summarise(&adapter)).transpose()?,
             scale: read_if_present(present(SCALE_FILE))?,
@@ -131,9 +140,11 @@ impl RunRecord {
             facts.push(("evaluation", evaluation));
         }
         let facts = facts.into_iter();
-        facts
+        let mut facts: Vec<_> = facts
             .map(|(name, value)| (name.to_string(), value))
-            .collect()
+            .collect();
+        facts.extend(self.texts.iter().flat_map(text_facts));
+        facts
     }
 
     /// Base, mean and samples, with the answers of each if `predictions.jsonl` has them.
@@ -203,6 +214,27 @@ impl RunRecord {
             .zip(predictions.correct())
             .collect())
     }
+}
+
+/// What texts were scored, and how well their tokens are predicted.
+fn text_facts(report: &TextReport) -> Vec<(String, String)> {
+    let of = |(name, scores): (String, &TokenScores)| {
+        let [low, high] = scores.nll.interval;
+        let said = format!(
+            "NLL {:.3} nats per token (95 % interval {low:.3} to {high:.3}), perplexity {:.2}, {:.3} \
+             bits per byte, token accuracy {:.3}, ECE {:.3}",
+            scores.nll.value,
+            scores.perplexity.value,
+            scores.bits_per_byte.value,
+            scores.accuracy.value,
+            scores.ece.value
+        );
+        (name, said)
+    };
+    let rows = ("texts".to_string(), report.rows_named());
+    std::iter::once(rows)
+        .chain(report.rows().into_iter().map(of))
+        .collect()
 }
 
 /// The name of a folder, however its path is written.
@@ -454,6 +486,7 @@ mod tests {
             chosen: PredictWith::Mean,
         };
         RunRecord {
+            texts: None,
             name: "first".into(),
             config: RunConfig::default(),
             records: vec![],

@@ -16,7 +16,7 @@ use crate::data::{
     Task, TaskReader, Tokenizer,
 };
 use crate::files;
-use crate::lora::{Draw, check_base_tables};
+use crate::lora::Draw;
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{EvaluationOptions, Predictor, SetProbabilities};
 use crate::watch::{Event, Progress, Stage, Watch};
@@ -85,10 +85,6 @@ impl Answerer {
         let checkpoint = open_checkpoint(base, watch)?;
         let base = Base::load(&checkpoint, &options.base)?;
         let bundle = Bundle::read(&folder, base.config(), base.device())?;
-        check_base_tables(&folder, bundle.posterior.mean(), |table, row, out| {
-            base.network.table_row(table, row, out);
-        })
-        .map_err(BundleError::from)?;
         if let Some(warning) = foreign_base(&bundle, &base) {
             watch(Event::Warning(warning.into()));
         }
@@ -244,7 +240,9 @@ impl Answerer {
                 path: rows.path.clone(),
             });
         }
-        set.labels()?;
+        if !self.task().is_text() {
+            set.labels()?;
+        }
         set.source = rows.role.map(|_| format!("of {file}"));
         Ok(set)
     }
@@ -333,7 +331,7 @@ impl Answerer {
     }
 
     /// A predictor with these options; prepared draws serve only the answerer's own.
-    fn predictor(&self, options: &EvaluationOptions) -> Predictor<'_> {
+    pub(super) fn predictor(&self, options: &EvaluationOptions) -> Predictor<'_> {
         Predictor {
             draws: match *options == self.options {
                 true => &self.draws,

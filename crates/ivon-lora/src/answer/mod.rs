@@ -3,12 +3,14 @@
 mod error;
 mod base;
 mod report;
+mod text_report;
 mod prediction;
 mod lines;
 mod example_set;
 mod rows;
 mod trained_rows;
 mod answerer;
+mod text_evaluation;
 
 pub use answerer::{AnswerOptions, Answerer, Evaluation, LabelledRows};
 pub(crate) use base::open_checkpoint;
@@ -21,4 +23,7 @@ pub(crate) use prediction::{predictions, tokens_of, write_predictions};
 pub(crate) use report::{AnswerRule, answers_of, labels, same_answers};
 pub use report::{AtTemperature, EVALUATION_FILE, EvaluationReport, Temperatures};
 pub use rows::{RowOptions, RowSource, labelled_files};
+pub use text_evaluation::TextEvaluation;
+pub(crate) use text_report::text_predictions;
+pub use text_report::{RunReport, TextPrediction, TextReport};
 pub use trained_rows::warn_of_trained;

@@ -145,7 +145,7 @@ pub(crate) fn tokens_of(choices: &Choices) -> Vec<Vec<u32>> {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(crate) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<(), FileError> {
+pub(crate) fn write_predictions(path: &Path, lines: &[impl Serialize]) -> Result<(), FileError> {
     files::write_with(path, |file| {
         for line in lines {
             serde_json::to_writer(&mut *file, line)?;

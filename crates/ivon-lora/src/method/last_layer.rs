@@ -112,6 +112,10 @@ impl Settings for LastLayerConfig {
         self.adamw.validate()
     }
 
+    fn learns_texts(&self) -> bool {
+        false
+    }
+
     fn needs_single_tokens(&self) -> bool {
         true
     }

@@ -79,7 +79,10 @@ impl MemberTraining<'_> {
         let seed = member_seed(self.training.seed, member);
         let folder = member_folder(self.training.folder, member);
         files::create_folder(&folder)?;
-        let setup = Setup::new(config, goal.examples(), dropout, seed);
+        let setup = Setup {
+            examples: goal.predictions(),
+            ..Setup::new(config, goal.examples(), dropout, seed)
+        };
         let mut optimizer = self.settings.start((self.start)(seed)?, &setup)?;
         let checkpoints = folder.join(CHECKPOINTS_FOLDER);
         let checkpoints = Checkpoints::new(checkpoints, config.keep_checkpoints);

@@ -79,6 +79,12 @@ pub trait Settings: fmt::Debug {
         false
     }
 
+    /// Whether it can learn from texts, where every token of the vocabulary may come next: not if it
+    /// makes its posterior of choices and their probabilities.
+    fn learns_texts(&self) -> bool {
+        true
+    }
+
     /// Whether it treats the magnitudes of DoRA as it does any other parameter, and no part of it is
     /// made for A and B alone.
     fn trains_magnitudes(&self) -> bool {
@@ -192,7 +198,7 @@ pub struct Setup {
     pub batch_size: usize,
     /// Micro-batches per step.
     pub accumulation: usize,
-    /// Number of training examples.
+    /// Number of training examples; of texts, the number of tokens to predict.
     pub examples: usize,
     /// Probability that an input of A is dropped in training.
     pub dropout: f64,

@@ -117,6 +117,10 @@ impl Settings for TfbConfig {
         self.adamw.validate()
     }
 
+    fn learns_texts(&self) -> bool {
+        false
+    }
+
     fn fits_afterwards(&self) -> bool {
         true
     }

@@ -72,7 +72,7 @@ pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) 
             .zip(scores)
             .for_each(|(list, score)| list.push(score));
     });
-    let [accuracy, nll, brier, ece] = found.map(|values| interval(values, bootstrap.level));
+    let [accuracy, nll, brier, ece] = found.map(|values| percentiles(values, bootstrap.level));
     Intervals {
         accuracy,
         nll,
@@ -91,11 +91,11 @@ pub fn paired_difference(a: &[f64], b: &[f64], bootstrap: &Bootstrap) -> [f64; 2
     resamples(differences.len(), bootstrap, |rows| {
         found.push(rows.iter().map(|&row| differences[row]).sum::<f64>() / rows.len() as f64);
     });
-    interval(found, bootstrap.level)
+    percentiles(found, bootstrap.level)
 }
 
 /// The quantiles that leave (1 − level)/2 on either side.
-fn interval(mut values: Vec<f64>, level: f64) -> [f64; 2] {
+pub(super) fn percentiles(mut values: Vec<f64>, level: f64) -> [f64; 2] {
     values.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
     [quantile(&values, tail), quantile(&values, 1.0 - tail)]

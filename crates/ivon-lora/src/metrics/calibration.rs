@@ -32,28 +32,38 @@ impl Bin {
 
 /// The bins of equal width, from low to high confidence, without empty ones.
 pub fn reliability_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
+    let confidences = predictions.confidences().into_iter();
+    let rows = confidences.zip(predictions.correct());
+    bins_of(
+        rows.map(|(confidence, right)| (confidence, right, 1.0)),
+        bins,
+    )
+}
+
+/// The bins of equal width of confidences, whether their answers are right, and weights; without
+/// empty ones.
+pub(super) fn bins_of(rows: impl Iterator<Item = (f64, bool, f64)>, bins: usize) -> Vec<Bin> {
     let width = 1.0 / bins.max(1) as f64;
-    let mut sums = vec![(0usize, 0usize, 0.0); bins.max(1)];
-    for (confidence, right) in predictions
-        .confidences()
-        .into_iter()
-        .zip(predictions.correct())
-    {
+    let mut sums = vec![(0usize, 0.0, 0.0, 0.0); bins.max(1)];
+    for (confidence, right, weight) in rows {
         let sum = &mut sums[bin_of(confidence, bins)];
-        *sum = (sum.0 + 1, sum.1 + usize::from(right), sum.2 + confidence);
+        let right = weight * f64::from(u8::from(right));
+        *sum = (
+            sum.0 + 1,
+            sum.1 + weight,
+            sum.2 + right,
+            sum.3 + weight * confidence,
+        );
     }
-    let bin = |(index, (count, right, confidence)): (usize, (usize, usize, f64))| Bin {
+    let bin = |(index, (count, weight, right, confidence)): (usize, (usize, f64, f64, f64))| Bin {
         low: index as f64 * width,
         high: edge(index + 1, bins),
         count,
-        accuracy: right as f64 / count as f64,
-        confidence: confidence / count as f64,
+        accuracy: right / weight,
+        confidence: confidence / weight,
     };
-    sums.into_iter()
-        .enumerate()
-        .filter(|(_, sum)| sum.0 > 0)
-        .map(bin)
-        .collect()
+    let bins = sums.into_iter().enumerate().filter(|(_, sum)| sum.0 > 0);
+    bins.map(bin).collect()
 }
 
 /// The upper end of bin `index − 1` as in `numpy.linspace(0, 1, bins + 1)`, so that values on an edge

@@ -13,6 +13,7 @@ mod uncertainty;
 mod temperature;
 mod scores;
 mod main_scores;
+mod token_scores;
 mod paired;
 mod paired_auroc;
 mod finding;
@@ -43,4 +44,5 @@ pub use selective::{
 pub(crate) use table::sentence_for_a_stranger;
 pub use table::{Table, mean_and_standard_error, score_table};
 pub use temperature::{NoTemperature, Temperature, at_temperature, fit_temperature};
+pub use token_scores::{PredictedDocument, PredictedToken, ScoreWithInterval, TokenScores};
 pub use uncertainty::{Uncertainty, entropy, uncertainties};

@@ -38,6 +38,9 @@ pub enum PredictError {
         /// The example.
         id: String,
     },
+    /// A posterior of the logits of choices, asked about a text.
+    #[error("a posterior that draws the logits of choices cannot predict the tokens of a text")]
+    Text,
     /// The backward pass would have to be observed, which only the CPU operation allows.
     #[error("Kronecker factors are computed on the CPU alone, but the base is on {device}")]
     OnlyCpu {
@@ -84,6 +87,10 @@ impl PredictError {
             Self::NoChoices { .. } => Some(sentence!(
                 "name a task of questions with `{}`",
                 setting("task")
+            )),
+            Self::Text => Some(sentence!(
+                "train with another `{}`, such as `ivon`",
+                setting("optimizer")
             )),
             Self::OnlyCpu { .. } => Some(sentence!(
                 "use `{}`, or `laplace_structure = \"diagonal\"`",

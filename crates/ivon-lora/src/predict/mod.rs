@@ -8,6 +8,7 @@ mod linear;
 mod last_layer;
 mod predictor;
 mod scale;
+mod text;
 
 pub(crate) use choice::common_prefix;
 pub use choice::{NoisyLogits, Questions, choice_log_probabilities, log_probabilities_at};
@@ -18,3 +19,4 @@ pub use predictor::{
 };
 pub use scale::{SCALES, ScaleTrial};
 pub(crate) use scale::{best_scale, linearised_predictions};
+pub use text::{SetTokens, Texts, predicted_documents};

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::calibrate::CalibrateChoice;
 use super::cost::Cost;
 use super::data::EncodedRoles;
@@ -10,8 +12,8 @@ use super::folder::{self, RunFolder};
 use super::untuned::{UntunedAnswers, UntunedQuestion};
 use super::{RunConfig, RunError};
 use crate::answer::{
-    AnswerRule, Base, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, labels,
-    predictions, same_answers, tokens_of, write_predictions,
+    AnswerRule, Base, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RunReport,
+    labels, predictions, same_answers, tokens_of, write_predictions,
 };
 use crate::bundle::{AnswerWord, Bundle, CardFacts, SIDECAR_FORMAT, Sidecar};
 use crate::data::{Dataset, EncodedSet, KnownRows, LoadReport, Role, Task};
@@ -45,33 +47,48 @@ impl Finish<'_> {
         trained: Members,
         kept_step: u64,
         watch: Watch<'_>,
-    ) -> Result<EvaluationReport, RunError> {
+    ) -> Result<RunReport, RunError> {
         let started = Instant::now();
         let posterior = self.posterior(trained, watch)?;
         if let Some(note) = chosen_precision(posterior.as_ref())? {
             watch(Event::Note(note));
         }
         let fitting_seconds = started.elapsed().as_secs_f64();
+        if self.task.is_text() {
+            return self.finish_texts(posterior, fitting_seconds, kept_step, watch);
+        }
         let options = self.options(posterior.as_ref(), watch)?;
         let predictor = Predictor::new(&self.base.network, posterior.as_ref(), &options);
         let rule = self.calibrate(&predictor, watch)?;
         let test = self.test(&predictor, &rule, watch)?;
-        let cost = Cost {
-            training_seconds: self.training_seconds()?,
-            fitting_seconds,
-            prediction_seconds: test.seconds.all,
-            mean_seconds: test.seconds.mean,
-            stored_numbers: stored_numbers(posterior.as_ref())?,
-        };
+        let cost = self.cost(posterior.as_ref(), fitting_seconds, test.seconds)?;
         let sidecar = self.sidecar(&options, &rule);
+        let scores = score_table(&test.report.rows()).to_markdown();
         let results = RunResults {
             bundle: Bundle::of_run(posterior, self.config.lora.clone(), sidecar),
-            card: self.card(&test.report, kept_step),
-            test,
+            card: self.card(scores, kept_step),
+            report: RunReport::Choices(Box::new(test.report)),
+            predictions: test.predictions,
             cost,
         };
         results.write(self.folder, watch)?;
-        Ok(results.test.report)
+        Ok(results.report)
+    }
+
+    /// What the run has cost.
+    pub(super) fn cost(
+        &self,
+        posterior: &dyn Posterior,
+        fitting_seconds: f64,
+        prediction: EvaluationSeconds,
+    ) -> Result<Cost, RunError> {
+        Ok(Cost {
+            training_seconds: self.training_seconds()?,
+            fitting_seconds,
+            prediction_seconds: prediction.all,
+            mean_seconds: prediction.mean,
+            stored_numbers: stored_numbers(posterior)?,
+        })
     }
 
     /// The time of all steps of all members, including those before a resume, from their records.
@@ -225,7 +242,7 @@ impl Finish<'_> {
         ))
     }
 
-    fn sidecar(&self, options: &EvaluationOptions, rule: &AnswerRule) -> Sidecar {
+    pub(super) fn sidecar(&self, options: &EvaluationOptions, rule: &AnswerRule) -> Sidecar {
         let temperatures = rule.temperatures;
         // A conversation has a template, whether or not one is named.
         let has_template = self.config.data.encode_options(self.task).chat_template;
@@ -277,7 +294,8 @@ impl Finish<'_> {
             .collect()
     }
 
-    fn card(&self, report: &EvaluationReport, kept_step: u64) -> CardFacts {
+    /// What the model card says; `scores` is a Markdown table.
+    pub(super) fn card(&self, scores: String, kept_step: u64) -> CardFacts {
         let files = self.dataset.report.files.iter();
         let files: Vec<String> = files.map(|file| file_name(&file.path)).collect();
         CardFacts {
@@ -290,7 +308,7 @@ impl Finish<'_> {
             ),
             method: self.config.optimizer.name().to_uppercase(),
             settings: main_settings(self.config, kept_step),
-            scores: score_table(&report.rows()).to_markdown(),
+            scores,
             posterior: None,
         }
     }
@@ -320,26 +338,27 @@ fn main_settings(config: &RunConfig, kept_step: u64) -> Vec<(String, String)> {
     settings.map(|(name, value)| (name.into(), value)).into()
 }
 
-/// The results of a run.
-struct RunResults {
-    bundle: Bundle,
-    card: CardFacts,
-    test: TestScores,
-    cost: Cost,
+/// The results of a run; `predictions` are lines of JSON.
+pub(super) struct RunResults<P> {
+    pub bundle: Bundle,
+    pub card: CardFacts,
+    pub report: RunReport,
+    pub predictions: Vec<P>,
+    pub cost: Cost,
 }
 
-impl RunResults {
+impl<P: Serialize> RunResults<P> {
     /// Writes the adapter folder, the scores, the cost and the predictions.
-    fn write(&self, folder: &RunFolder, watch: Watch<'_>) -> Result<(), RunError> {
+    pub fn write(&self, folder: &RunFolder, watch: Watch<'_>) -> Result<(), RunError> {
         let path = folder.path().join(folder::ADAPTER_FOLDER);
         self.bundle.write(&path, Some(self.card.clone()))?;
         watch(Event::Saved(&path));
-        let path = folder.write_json(EVALUATION_FILE, &self.test.report)?;
+        let path = folder.write_json(EVALUATION_FILE, &self.report)?;
         watch(Event::Saved(&path));
         let path = folder.write_json(folder::COST_FILE, &self.cost)?;
         watch(Event::Saved(&path));
         let path = folder.path().join(PREDICTIONS_FILE);
-        write_predictions(&path, &self.test.predictions)?;
+        write_predictions(&path, &self.predictions)?;
         watch(Event::Saved(&path));
         Ok(())
     }

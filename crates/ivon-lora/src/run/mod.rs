@@ -14,6 +14,7 @@ mod rows;
 mod data;
 mod classes;
 mod finish;
+mod finish_texts;
 mod train;
 
 pub use catalogue::{Setting, SettingTable, TABLES, settings};

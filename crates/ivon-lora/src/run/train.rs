@@ -14,14 +14,14 @@ use super::memory::available_memory;
 use super::rows::{RowsOfRun, check_rows};
 use super::untuned::UntunedAnswers;
 use super::{Provenance, RunConfig, RunError};
-use crate::answer::{Base, EvaluationReport, answers_of, open_checkpoint};
+use crate::answer::{Base, RunReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, Task};
-use crate::lora::{Adapter, LoraConfig, check_base_tables, read_peft};
+use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::{Members, Setup, train_members};
 use crate::model::{Checkpoint, DecoderConfig};
 use crate::settings::SettingError;
-use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
+use crate::train::{ChoiceGoal, Goal, Outcome, TextGoal, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
 
 /// The outcome of a run.
@@ -36,7 +36,7 @@ pub struct TrainedRun {
     /// The step whose weights are kept.
     pub kept_step: u64,
     /// The scores.
-    pub report: Option<EvaluationReport>,
+    pub report: Option<RunReport>,
 }
 
 /// Trains an adapter by the settings and writes the run's folder. `watch` hears what happens and says
@@ -139,6 +139,16 @@ fn load(
             "optimizer",
             format!("`{}` where answers are scored whole", method.name()),
             "another method, or `data.scoring = \"token\"` if the first tokens of the answers differ",
+        )));
+    }
+    if data.task.is_text() && !method.learns_texts() {
+        return Err(RunError::Setting(SettingError::new(
+            "optimizer",
+            format!(
+                "`{}` for texts, of which it has no posterior",
+                method.name()
+            ),
+            "a method that trains one, such as `ivon`, `adamw` or `ensemble`",
         )));
     }
     for warning in missing_classes(&answers_of(data.task), &sets) {
@@ -277,17 +287,10 @@ impl<'a> StartingPoint<'a> {
         watch: Watch<'_>,
     ) -> Result<(Members, TrainingEnd), RunError> {
         let config = run.config;
-        let goal = ChoiceGoal {
-            network: &run.base.network,
-            lora: &config.lora,
-            config: &config.train,
-            evaluation: config.evaluation_options(),
-            train: &run.sets.train.examples,
-            tune: &run.sets.tune.examples,
-        };
+        let goal = goal(run);
         let training = Training {
             network: &run.base.network,
-            goal: &goal,
+            goal: goal.as_ref(),
             config: &config.train,
             learning_rate: config.optimizer.learning_rate(),
             dropout: config.lora.dropout,
@@ -300,6 +303,32 @@ impl<'a> StartingPoint<'a> {
         let settings = config.optimizer.settings();
         Ok(train_members(settings, &training, &start, resume, watch)?)
     }
+}
+
+/// What a run learns.
+fn goal<'a>(run: &'a Finish<'_>) -> Box<dyn Goal + 'a> {
+    let (network, config) = (&run.base.network, run.config);
+    let (lora, evaluation) = (&config.lora, config.evaluation_options());
+    let (train, tune) = (&run.sets.train.examples, &run.sets.tune.examples);
+    let config = &config.train;
+    if run.task.is_text() {
+        return Box::new(TextGoal {
+            network,
+            lora,
+            config,
+            evaluation,
+            train,
+            tune,
+        });
+    }
+    Box::new(ChoiceGoal {
+        network,
+        lora,
+        config,
+        evaluation,
+        train,
+        tune,
+    })
 }
 
 /// Reports what the run will need and what its settings mean.
@@ -367,9 +396,6 @@ fn first_adapter(
                 check_magnitudes(config.optimizer.settings())?;
             }
             check_tables(config.optimizer.settings(), &peft.adapter)?;
-            check_base_tables(folder, &peft.adapter, |table, row, out| {
-                base.network.table_row(table, row, out);
-            })?;
             // Rank and targets are those of the folder; dropout, which only training has, is that of
             // the settings.
             Ok((

@@ -64,6 +64,14 @@ pub enum TrainError {
         /// The row's id.
         id: String,
     },
+    /// A row without a token to predict.
+    #[error("row `{id}` of {role} has no text to learn")]
+    NothingToLearn {
+        /// The role of the row.
+        role: &'static str,
+        /// The row's id.
+        id: String,
+    },
     /// A record cannot be written as JSON.
     #[error("a record for `{}` cannot be written as JSON: {reason}", path.display())]
     Record {
@@ -133,6 +141,9 @@ impl TrainError {
             )),
             Self::Optimizer { .. } | Self::Record { .. } => None,
             Self::NoLabel { .. } => Some("label the row, or leave it out".into()),
+            Self::NothingToLearn { .. } => {
+                Some("write a text into the row, or leave it out".into())
+            }
             Self::Device { .. } => Some(sentence!(
                 "is the device's memory full? try a smaller `{}`",
                 setting("batch_size")

@@ -16,6 +16,12 @@ pub trait Goal {
     /// The number of examples to learn from.
     fn examples(&self) -> usize;
 
+    /// The number of predictions that the loss of an epoch averages: one an example, or the tokens
+    /// of texts. The Kullback–Leibler divergence of a variational method is divided by it.
+    fn predictions(&self) -> usize {
+        self.examples()
+    }
+
     /// The objective of step `step`, counted from 0. `seed` determines data order and dropout masks;
     /// the objective depends on nothing else, so that a resumed run needs no state.
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_>;

@@ -1,23 +1,20 @@
 //! The objective of choices: the mean cross-entropy of a step's examples over their choices, plus the
 //! penalty of an adapter that has one, per example.
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::bound::expected_loss_bound;
+use super::step_pass::{StepPass, with_penalty};
 use super::{BoundEvidence, Evidence, Objective, TrainError};
 use crate::data::{Choices, Encoded, Target};
 use crate::forward::{Hidden, Network};
-use crate::lora::{Adapter, Draw, Dropout};
+use crate::lora::Adapter;
 use crate::posterior::OutputNoise;
 use crate::predict::{NoisyLogits, Questions, log_probabilities_at};
 
 /// The examples of one step, packed.
 pub struct BatchObjective<'a> {
-    network: &'a Network,
-    dropout: f64,
-    seed: u64,
-    step: u64,
+    pass: StepPass<'a>,
     micro_batches: Vec<(Questions, Vec<i64>)>,
     examples: usize,
 }
@@ -37,10 +34,12 @@ impl<'a> BatchObjective<'a> {
         let micro_batches: Vec<_> = packed.collect();
         let sizes = micro_batches.iter().map(|(questions, _)| questions.len());
         Self {
-            network,
-            dropout,
-            seed,
-            step,
+            pass: StepPass {
+                network,
+                dropout,
+                seed,
+                step,
+            },
             examples: sizes.sum(),
             micro_batches,
         }
@@ -48,19 +47,8 @@ impl<'a> BatchObjective<'a> {
 
     /// The hidden states of a micro-batch under the dropout masks of draw `draw`.
     fn hidden(&self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Hidden {
-        // Within a step, masks differ by draw and by the keys of the examples, not by micro-batch.
-        let dropout = (self.dropout > 0.0).then_some(Dropout {
-            rate: self.dropout,
-            seed: self.seed,
-            step: self.step,
-            draw,
-        });
-        let draw = Draw {
-            adapter: adapter.clone(),
-            dropout,
-        };
         let (questions, _) = &self.micro_batches[micro_batch];
-        self.network.hidden(&questions.batch, &draw)
+        self.pass.hidden(&questions.batch, adapter, draw)
     }
 
     /// The bound of a micro-batch under noise on its output rows, and the variances of the rows
@@ -73,42 +61,15 @@ impl<'a> BatchObjective<'a> {
         draw: u64,
     ) -> Result<(Tensor<1>, Tensor<2>), TrainError> {
         let (questions, labels) = &self.micro_batches[micro_batch];
-        let (tokens, width) = (questions.tokens(), self.network.config().hidden_size);
+        let (tokens, width) = (questions.tokens(), self.pass.network.config().hidden_size);
         let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
         let hidden = self.hidden(adapter, micro_batch, draw);
         let variances = Tensor::<2>::from_data(variances, &hidden.states.device()).require_grad();
-        let logits = NoisyLogits::at(self.network, &hidden, questions, variances.clone())?;
+        let logits = NoisyLogits::at(self.pass.network, &hidden, questions, variances.clone())?;
         let labels = label_tensor(labels, &logits.means.device());
         let bound = expected_loss_bound(logits, labels);
-        let bound = with_penalty(bound, hidden.penalty, questions.len());
+        let bound = with_penalty(bound, hidden.penalty, questions.len() as f64);
         Ok((bound, variances))
-    }
-
-    /// The loss with its gradients by the adapter; `also` reads the gradients by anything else.
-    fn evidence(
-        &self,
-        adapter: &Adapter,
-        loss: Tensor<1>,
-        also: impl FnOnce(&Gradients),
-    ) -> Result<Evidence, TrainError> {
-        let value = loss.clone().try_into_scalar::<f32>();
-        let value = value.map_err(|error| TrainError::Device {
-            reason: error.to_string(),
-        })?;
-        let value = f64::from(value);
-        if !value.is_finite() {
-            return Err(TrainError::NonFiniteLoss {
-                step: self.step + 1,
-                loss: value,
-                good: None,
-            });
-        }
-        let gradients = loss.backward();
-        also(&gradients);
-        Ok(Evidence {
-            loss: value,
-            gradients: GradientsParams::from_grads(gradients, adapter),
-        })
     }
 }
 
@@ -154,12 +115,12 @@ impl Objective for BatchObjective<'_> {
     ) -> Result<Evidence, TrainError> {
         let (questions, labels) = &self.micro_batches[micro_batch];
         let hidden = self.hidden(adapter, micro_batch, draw);
-        let log_probabilities = log_probabilities_at(self.network, &hidden, questions);
+        let log_probabilities = log_probabilities_at(self.pass.network, &hidden, questions);
         let labels = label_tensor(labels, &log_probabilities.device());
         let loss = log_probabilities.gather(1, labels).mean().neg();
-        self.evidence(
+        self.pass.evidence(
             adapter,
-            with_penalty(loss, hidden.penalty, questions.len()),
+            with_penalty(loss, hidden.penalty, questions.len() as f64),
             |_| {},
         )
     }
@@ -173,7 +134,7 @@ impl Objective for BatchObjective<'_> {
     ) -> Result<BoundEvidence, TrainError> {
         let (bound, variances) = self.bound(adapter, noise, micro_batch, draw)?;
         let mut slopes = None;
-        let adapter = self.evidence(adapter, bound, |gradients| {
+        let adapter = self.pass.evidence(adapter, bound, |gradients| {
             slopes = variances.grad(gradients);
         })?;
         let slopes = slopes.unwrap_or_else(|| variances.inner().zeros_like());
@@ -192,14 +153,6 @@ impl Objective for BatchObjective<'_> {
 fn label_tensor(labels: &[i64], device: &Device) -> Tensor<2, Int> {
     let column = TensorData::new(labels.to_vec(), [labels.len(), 1]);
     Tensor::from_data(column, &device.clone().without_autodiff())
-}
-
-/// The mean loss of so many examples with what their adapter adds to it.
-fn with_penalty(loss: Tensor<1>, penalty: Option<Tensor<1>>, examples: usize) -> Tensor<1> {
-    match penalty {
-        Some(penalty) => loss + penalty / examples as f64,
-        None => loss,
-    }
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, TrainError> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ivon_lora::answer::EvaluationReport;
+use ivon_lora::answer::{EvaluationReport, TextReport};
 use ivon_lora::metrics::Finding;
 use ivon_lora::run::RunConfig;
 use ivon_lora::watch::{Record, StepRecord};
@@ -22,6 +22,9 @@ pub struct RunOverview {
     last_step: Option<StepRecord>,
     /// `evaluation.json`; absent until the run has finished.
     evaluation: Option<EvaluationReport>,
+    /// The same file of a run on texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    texts: Option<TextReport>,
     findings: Vec<Value>,
     #[serde(skip)]
     said: Vec<Finding>,
@@ -36,6 +39,7 @@ pub fn inspect(folder: &Path) -> Result<RunOverview, Failure> {
         config: settings,
         records,
         evaluation,
+        texts,
         findings: said,
         ..
     } = RunRecord::read(folder)?;
@@ -49,6 +53,7 @@ pub fn inspect(folder: &Path) -> Result<RunOverview, Failure> {
         settings,
         last_step,
         evaluation,
+        texts,
         findings,
         said,
     })
@@ -91,9 +96,10 @@ impl RunOverview {
 impl Overview for RunOverview {
     fn text(&self) -> String {
         let mut text = pairs(&self.lines());
-        match &self.evaluation {
-            None => text += "\nno evaluation yet: the run has not ended\n",
-            Some(evaluation) => text += &format!("\n{}\n", evaluation.tables()),
+        match (&self.evaluation, &self.texts) {
+            (None, Some(texts)) => text += &format!("\n{texts}\n"),
+            (None, None) => text += "\nno evaluation yet: the run has not ended\n",
+            (Some(evaluation), _) => text += &format!("\n{}\n", evaluation.tables()),
         }
         if self.said.is_empty() {
             text += "\nnothing to remark\n";

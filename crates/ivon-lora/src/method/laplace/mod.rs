@@ -186,6 +186,10 @@ impl Settings for LaplaceConfig {
         self.adamw.validate()
     }
 
+    fn learns_texts(&self) -> bool {
+        false
+    }
+
     fn fits_afterwards(&self) -> bool {
         true
     }
