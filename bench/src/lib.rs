@@ -15,6 +15,7 @@ mod plot;
 mod report;
 mod scaling;
 pub mod shapes;
+mod text;
 mod toy;
 mod write_folder;
 mod write_model;
@@ -44,6 +45,8 @@ enum Command {
     /// Measure one point of `scaling` in this process and print JSON
     #[command(hide = true)]
     ScalingPoint(scaling::point::Options),
+    /// Measure a training step on text, and its cross-entropy beside the bare products
+    TextStep(text::Options),
     /// Check that a device computes what PyTorch computed for the golden models
     Agree(agree::Options),
     /// Write a GGUF file of a known shape with random weights
@@ -67,6 +70,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Ours(options) => ours::run(&options),
         Command::Scaling(options) => scaling::run(&options),
         Command::ScalingPoint(options) => scaling::point::run(&options),
+        Command::TextStep(options) => text::run(&options),
         Command::Agree(options) => agree::run(&options),
         Command::WriteModel(options) => write_model::run(&options),
         Command::Toy(options) => toy::run::run(&options),

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use ivon_lora::data::{Choices, Encoded, Target};
-use ivon_lora::lora::LoraConfig;
+use ivon_lora::lora::{LoraConfig, TargetModules};
 use ivon_lora::method::Method;
 use ivon_lora::model::{Checkpoint, DecoderConfig};
 use ivon_lora::random::{Purpose, below, stream};
@@ -135,12 +135,24 @@ fn measure(options: &Options) -> Result<Value, Failure> {
 }
 
 fn trainer(options: &Options, checkpoint: &Checkpoint) -> Result<Trainer, Failure> {
-    let lora = LoraConfig::default();
+    let lora = LoraConfig {
+        target_modules: targets(checkpoint.config()),
+        ..LoraConfig::default()
+    };
     let steps = WARM_UP + options.steps;
     let setup = setup(steps, options.batch * options.steps, lora.dropout);
     let decoder = load_decoder(checkpoint, options.base.as_is)?;
     let recompute = options.base.recompute;
     Trainer::new(decoder, lora, &Method::default(), &setup, recompute)
+}
+
+/// The default targets, or the layer that stands for them where they are fused.
+fn targets(decoder: &DecoderConfig) -> TargetModules {
+    let fused = decoder.model_type == "phi3";
+    match fused {
+        true => TargetModules::List(vec!["qkv_proj".into()]),
+        false => LoraConfig::default().target_modules,
+    }
 }
 
 /// The steps after the warm-up, and pairs of a step's number and the bytes resident after it.
