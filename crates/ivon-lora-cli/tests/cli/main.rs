@@ -9,5 +9,6 @@ mod rows;
 mod shifted;
 mod shown;
 mod signals;
+mod texts;
 mod usage;
 mod work;

@@ -1,0 +1,95 @@
+//! Training and scores on text, on a tiny model.
+
+use serde_json::{Value, json};
+
+use crate::helpers::Place;
+
+/// Rows whose completion follows from a word of their prompt, each with another prompt.
+fn rows(name: &str, indices: std::ops::Range<usize>) -> String {
+    let row = |index: usize| {
+        let (word, label) = [("good", "Positive"), ("bad", "Negative")][index % 2];
+        let filler = ["the", "a", "is", "was", "film", "story"];
+        let [a, b, c] = [index, index / 6, index / 36].map(|digit| filler[digit % 6]);
+        let prompt = format!("Review: {a} {b} {c} {word} Sentiment:");
+        let completion = format!(" {label} fine");
+        json!({ "id": format!("{name}-{index}"), "prompt": prompt, "completion": completion })
+    };
+    indices.map(|index| row(index).to_string() + "\n").collect()
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("texts/train.jsonl", &rows("train", 0..60));
+    place.write("texts/test.jsonl", &rows("test", 60..72));
+    place
+}
+
+const TRAIN: &str = "train --model model --data texts --optimizer adamw --learning-rate 0.02 \
+                     --steps 40 --batch-size 4 --threads 1 --out run";
+
+fn number(value: &Value, path: &str) -> f64 {
+    value.pointer(path).and_then(Value::as_f64).unwrap()
+}
+
+#[test]
+fn completions_are_learned_and_their_tokens_scored() {
+    let place = place();
+    let out = place.run(TRAIN).ok();
+    assert!(
+        out.starts_with("test (12 texts, 24 tokens, of test.jsonl)\n"),
+        "{out}"
+    );
+    let scores = place.json("run/evaluation.json");
+    let (base, mean) = (
+        number(&scores, "/base_tokens/nll/value"),
+        number(&scores, "/mean_tokens/nll/value"),
+    );
+    // The second word is certain, and the first follows from the prompt.
+    assert!(base > 3.0 && mean < 1.0, "{base} {mean}");
+    assert_eq!(number(&scores, "/mean_tokens/tokens"), 24.0);
+    let bits = mean / std::f64::consts::LN_2 * 24.0 / number(&scores, "/mean_tokens/bytes");
+    assert!((number(&scores, "/mean_tokens/bits_per_byte/value") - bits).abs() < 1e-9);
+    let lines = place.read("run/predictions.jsonl");
+    let nll = lines.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        number(&line, "/nll")
+    });
+    assert!((nll.sum::<f64>() / 12.0 - mean).abs() < 1e-6);
+    for said in [
+        place.run("inspect run run").ok(),
+        place
+            .run("evaluate --model model --adapter run/adapter --data texts/test.jsonl")
+            .ok(),
+    ] {
+        assert!(said.contains(&format!(" {mean:.3} [")), "{said}");
+    }
+    assert!(place.read("run/report.html").contains("nats per token"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_scores_of_draws() {
+    let place = place();
+    let train = TRAIN.replace("adamw", "ivon") + " --samples 2";
+    place.run(&train).ok();
+    let whole = place.read("run/evaluation.json");
+    std::fs::rename(place.path("run"), place.path("whole")).unwrap();
+    place.run(&train).ok();
+    assert_eq!(place.read("run/evaluation.json"), whole);
+}
+
+#[test]
+fn a_method_that_needs_choices_is_refused_for_texts() {
+    let place = place();
+    for method in ["laplace", "tfb"] {
+        let ran = place.run(&TRAIN.replace("adamw", method));
+        let expected = format!(
+            "error: `optimizer` is `{method}` for texts, of which it has no posterior, expected a \
+             method that trains one"
+        );
+        assert!(
+            ran.code != 0 && ran.stderr.contains(&expected),
+            "{}",
+            ran.stderr
+        );
+    }
+}
