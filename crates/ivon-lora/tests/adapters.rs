@@ -13,8 +13,8 @@ use ivon_lora::data::{Batch, Dataset, Split};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{
     ADAPTER_FILE, Adapter, CONFIG_FILE, Companions, Draw, Dropout, LoraConfig, MergeOptions,
-    MergeSummary, Precision, StoredBase, TargetModules, merge, read_matrices, read_peft,
-    write_peft,
+    MergeSummary, Precision, StoredBase, TargetModules, check_base_tables, merge, read_matrices,
+    read_peft, write_matrices, write_peft,
 };
 use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, Table};
@@ -328,6 +328,33 @@ fn merged_tables_give_the_logits_of_the_adapter_with_two_tables_where_one_no_lon
 }
 
 #[test]
+fn a_folder_with_a_table_of_another_base_is_refused() {
+    for (name, table) in [
+        ("head-tied", "lm_head"),
+        ("embeddings", "model.embed_tokens"),
+    ] {
+        let case = Case::new(name);
+        let [network, ..] = case.networks();
+        let row = |table, row: usize, out: &mut [f32]| network.table_row(table, row, out);
+        let (adapter, config) = case.adapter();
+        check_base_tables(&case.folder, &adapter, row).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        write_peft(folder.path(), &adapter, &config, None).unwrap();
+        check_base_tables(folder.path(), &adapter, row).unwrap();
+        let path = folder.path().join(ADAPTER_FILE);
+        let (mut matrices, metadata) = read_matrices(&case.folder.join(ADAPTER_FILE)).unwrap();
+        let saved = format!("base_model.model.{table}.base_layer.weight");
+        let saved_table = matrices.get_mut(&saved).unwrap();
+        let width = saved_table.shape[1];
+        saved_table.values[7 * width..8 * width].fill(0.02);
+        write_matrices(&path, &matrices, metadata).unwrap();
+        let error = check_base_tables(folder.path(), &adapter, row).unwrap_err();
+        let start = format!("row 7 of `{saved}` in ");
+        assert!(error.to_string().starts_with(&start), "{error}");
+    }
+}
+
+#[test]
 fn an_adapter_of_the_tables_is_written_so_that_it_reads_back_and_peft_would_read_it() {
     for name in TABLES {
         let case = Case::new(name);
@@ -562,7 +589,7 @@ fn methods_that_treat_all_parameters_alike_train_tables_and_others_refuse_them()
     let error = trained("laplace", folder.path(), with_tables).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`laplace` does not train `embed_tokens` and `lm_head`, neither as `target_modules` nor as `modules_to_save`, expected ivon, adamw, swag, mc-dropout or ensemble"
+        "`laplace` does not train `embed_tokens` and `lm_head`, neither as `target_modules` nor as `modules_to_save`, expected ivon, adamw, mc-dropout, swag or ensemble"
     );
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use ivon_lora::answer::device_named;
 use ivon_lora::bundle::read_mergeable;
 use ivon_lora::lora::{
-    Companions, LoraError, MergeOptions, MergeSummary, Precision, StoredBase, merge,
+    Companions, LoraError, MergeOptions, MergeSummary, Precision, StoredBase, check_base_tables,
+    merge,
 };
-use ivon_lora::model::{Checkpoint, Purpose};
+use ivon_lora::model::{Checkpoint, Purpose, Table};
 use ivon_lora::run::RunError;
 use serde_json::json;
 
@@ -33,6 +34,16 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let checkpoint = open(&base, Purpose::Merge, &mut screen)?;
     screen.close();
     let peft = read_mergeable(&adapter, checkpoint.config(), &device_named("cpu")?)?;
+    let row = |table: Table, row: usize, out: &mut [f32]| {
+        // A base with one table for both ends has it under either name.
+        let ends = [table, Table::EmbedTokens, Table::LmHead];
+        let names = ends.map(|end| end.tensor(checkpoint.config()));
+        let mut tensors = names.iter().filter_map(|name| checkpoint.tensor(name).ok());
+        if let Some(tensor) = tensors.next() {
+            tensor.read_rows(row..row + 1, out);
+        }
+    };
+    check_base_tables(&adapter, &peft.adapter, row)?;
     let companions = companions(&checkpoint)?;
     let base = StoredBase {
         names: checkpoint.names_to_copy(),

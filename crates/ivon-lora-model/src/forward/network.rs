@@ -87,13 +87,22 @@ impl Network {
 
     /// A table over the vocabulary, row by row, `[V, H]`: what it is before it is trained as a whole.
     pub fn table(&self, table: Table) -> Vec<f32> {
-        let matrix = match (table, &self.body) {
+        let matrix = self.matrix(table);
+        let all: Vec<u32> = (0..matrix.rows() as u32).collect();
+        matrix.gather(&all)
+    }
+
+    /// Writes a row of a table over the vocabulary to `out`, `[H]`.
+    pub fn table_row(&self, table: Table, row: usize, out: &mut [f32]) {
+        self.matrix(table).row(row, out);
+    }
+
+    fn matrix(&self, table: Table) -> &FrozenMatrix {
+        match (table, &self.body) {
             (Table::LmHead, _) => self.output(),
             (Table::EmbedTokens, Body::Host(host)) => &host.decoder().embed_tokens,
             (Table::EmbedTokens, Body::Plain(plain)) => plain.embed_tokens(),
-        };
-        let all: Vec<u32> = (0..matrix.rows() as u32).collect();
-        matrix.gather(&all)
+        }
     }
 
     /// The hidden states at the tokens that the batch requests; tracked if the adapter is.

@@ -129,6 +129,16 @@ pub enum LoraError {
         /// The base's.
         expected: usize,
     },
+    /// A table of the base that is saved with the adapter is another one than the base's.
+    #[error("row {row} of `{name}` in `{}` is another than that of this base", path.display())]
+    OtherBaseTable {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The row, a token.
+        row: usize,
+    },
     /// A tensor is empty.
     #[error("tensor `{name}` of `{}` is empty (shape {found:?}), expected the numbers of A or B", path.display())]
     Empty {
@@ -268,6 +278,10 @@ impl LoraError {
             }
             Self::NoAdapter { hint, .. } => return Some(hint.clone()),
             Self::Mlx { .. } => return Some(Self::mlx_hint()),
+            Self::OtherBaseTable { .. } => {
+                "name the base that the adapter was trained on, tokens added to it included, or \
+                     merge it with PEFT"
+            }
             Self::WholeLayers { .. } | Self::OtherVocabulary { .. } => MERGE_WHOLE_LAYERS,
             Self::OtherLayer { .. } => MERGE_OTHER_LAYERS,
             Self::Empty { .. } => GATHER_WEIGHTS,

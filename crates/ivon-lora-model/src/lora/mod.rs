@@ -16,12 +16,14 @@ mod draw;
 mod store;
 mod contents;
 mod peft;
+mod base_tables;
 mod place;
 mod companions;
 mod merge;
 
 pub use crate::model::{LinearPath, Projection};
 pub use adapter::{Adapter, LoraPair};
+pub use base_tables::check_base_tables;
 pub use companions::Companions;
 pub use config::{LoraConfig, TargetModules};
 pub use contents::{OtherContents, WholeLayer};

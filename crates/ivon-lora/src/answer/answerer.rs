@@ -16,7 +16,7 @@ use crate::data::{
     Task, TaskReader, Tokenizer,
 };
 use crate::files;
-use crate::lora::Draw;
+use crate::lora::{Draw, check_base_tables};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{EvaluationOptions, Predictor, SetProbabilities};
 use crate::watch::{Event, Progress, Stage, Watch};
@@ -85,6 +85,10 @@ impl Answerer {
         let checkpoint = open_checkpoint(base, watch)?;
         let base = Base::load(&checkpoint, &options.base)?;
         let bundle = Bundle::read(&folder, base.config(), base.device())?;
+        check_base_tables(&folder, bundle.posterior.mean(), |table, row, out| {
+            base.network.table_row(table, row, out);
+        })
+        .map_err(BundleError::from)?;
         if let Some(warning) = foreign_base(&bundle, &base) {
             watch(Event::Warning(warning.into()));
         }

@@ -17,7 +17,7 @@ use super::{Provenance, RunConfig, RunError};
 use crate::answer::{Base, RunReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, Task};
-use crate::lora::{Adapter, LoraConfig, read_peft};
+use crate::lora::{Adapter, LoraConfig, check_base_tables, read_peft};
 use crate::method::{Members, Setup, train_members};
 use crate::model::{Checkpoint, DecoderConfig};
 use crate::settings::SettingError;
@@ -396,6 +396,9 @@ fn first_adapter(
                 check_magnitudes(config.optimizer.settings())?;
             }
             check_tables(config.optimizer.settings(), &peft.adapter)?;
+            check_base_tables(folder, &peft.adapter, |table, row, out| {
+                base.network.table_row(table, row, out);
+            })?;
             // Rank and targets are those of the folder; dropout, which only training has, is that of
             // the settings.
             Ok((
