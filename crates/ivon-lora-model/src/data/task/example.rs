@@ -50,8 +50,8 @@ impl Example {
         let prompt = self.prompt.text();
         let content = self.document.as_ref().map(|document| &document.content);
         match content {
-            Some(Content::Completion(completions)) if prompt.trim().is_empty() => {
-                completions.first().cloned().unwrap_or(prompt)
+            Some(Content::Completion(Some(completion))) if prompt.trim().is_empty() => {
+                completion.clone()
             }
             _ => prompt,
         }

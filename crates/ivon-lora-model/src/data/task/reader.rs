@@ -258,7 +258,11 @@ impl TaskReader {
             answers: Arc::default(),
             label: None,
             group,
-            document: Some(Document { content, loss_on }),
+            document: Some(Document {
+                references: reader.references(row, &content)?,
+                content,
+                loss_on,
+            }),
         })
     }
 

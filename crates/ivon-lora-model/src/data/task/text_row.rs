@@ -50,23 +50,15 @@ impl TextReader<'_> {
         check_unread(row)?;
         let mut messages = self.messages(row)?;
         if let Some(system) = given(row, "system").filter(|_| !starts_with_system(&messages)) {
-            let system = system
-                .as_str()
-                .ok_or_else(|| row.wrong_type("system", "text", system))?;
+            let system = system.as_str();
+            let system =
+                system.ok_or_else(|| row.wrong_type("system", "text", &row.fields["system"]))?;
             messages.insert(0, Message::of(Speaker::System, system));
         }
         let bytes = messages.iter().map(|message| message.content.len()).sum();
         check_length(row, bytes)?;
-        let is_answer = |message: &Message| message.speaker == Speaker::Assistant;
-        let last = messages.iter().rposition(is_answer);
-        let before = last.filter(|last| *last > 0).unwrap_or(messages.len());
-        let before = &messages[..before];
-        let prompt = before.iter().fold(Prompt::default(), |prompt, message| {
-            let separator = if prompt.parts.is_empty() { "" } else { "\n" };
-            let start = format!("{separator}{}: ", message.speaker.role());
-            prompt.then(start).then_field(message.content.clone())
-        });
-        Ok((prompt, Content::Chat(messages)))
+        let content = Content::Chat(messages);
+        Ok((spoken(content.asked()), content))
     }
 
     fn messages(&self, row: &Row) -> Result<Vec<Message>, DataError> {
@@ -97,7 +89,10 @@ impl TextReader<'_> {
         for message in &mut messages {
             message.weight = (message.speaker == Speaker::Assistant).then_some(0.0);
         }
-        if self.needs_completion || given(row, "completion").is_some() {
+        if given(row, "completion").is_none() && given(row, "references").is_some() {
+            let answer = self.completion_of(row)?;
+            messages.extend(answer.map(|answer| Message::of(Speaker::Assistant, answer)));
+        } else if self.needs_completion || given(row, "completion").is_some() {
             messages.extend(read_messages(row, "completion")?);
         }
         Ok(messages)
@@ -105,8 +100,7 @@ impl TextReader<'_> {
 
     /// One question and its answer.
     fn turn(&self, row: &Row, question: String) -> Result<Vec<Message>, DataError> {
-        let mut completions = self.completions(row)?.into_iter();
-        let answer = completions.next();
+        let answer = self.completion_of(row)?;
         let answer = answer.map(|answer| Message::of(Speaker::Assistant, answer));
         let messages = std::iter::once(Message::of(Speaker::User, question));
         Ok(messages.chain(answer).collect())
@@ -118,45 +112,52 @@ impl TextReader<'_> {
     /// If a field is missing or of the wrong type.
     pub fn completion(&self, row: &Row) -> Result<(Prompt, Content), DataError> {
         check_unread(row)?;
-        let mut completions = self.completions(row)?;
+        let mut completion = self.completion_of(row)?;
         let prompt = match self.template {
             Some(template) => {
                 let prompt = template.fill(row)?;
-                space_apart(&prompt.text(), &mut completions);
+                completion = completion.map(|completion| space_apart(&prompt.text(), completion));
                 prompt
             }
             None => Prompt::default().then_field(plain_prompt(row)?),
         };
-        let bytes = completions.iter().map(String::len).sum::<usize>();
+        let bytes = completion.as_ref().map_or(0, String::len);
         check_length(row, prompt.text().len() + bytes)?;
-        Ok((prompt, Content::Completion(completions)))
+        Ok((prompt, Content::Completion(completion)))
     }
 
-    /// The completion of a row and its other references.
-    fn completions(&self, row: &Row) -> Result<Vec<String>, DataError> {
-        if let Some(field) = self.label_field {
-            return match given(row, field) {
-                None if !self.needs_completion => Ok(Vec::new()),
-                _ => Ok(vec![row.text(field)?]),
-            };
-        }
-        let mut found = Vec::new();
-        for field in ["completion", "output"] {
-            if found.is_empty() && given(row, field).is_some() {
-                found.push(text_of(row, field)?);
+    /// The completion of a row; where there are references only, the first of them.
+    fn completion_of(&self, row: &Row) -> Result<Option<String>, DataError> {
+        let field = match self.label_field {
+            Some(field) => field,
+            None if given(row, "completion").is_some() => "completion",
+            None if given(row, "output").is_some() => "output",
+            None if given(row, "references").is_some() => {
+                return Ok(references(row)?.into_iter().next());
             }
+            None if row.fields.contains_key("instruction") => "output",
+            None => "completion",
+        };
+        match given(row, field) {
+            None if self.needs_completion => Err(missing(row, field)),
+            None => Ok(None),
+            Some(_) => text_of(row, field).map(Some),
         }
-        if given(row, "references").is_some() {
-            found.extend(references(row)?);
-        }
-        if found.is_empty() && self.needs_completion {
-            let is_instruction = row.fields.contains_key("instruction");
-            let field = if is_instruction {
-                "output"
-            } else {
-                "completion"
-            };
-            return Err(missing(row, field));
+    }
+
+    /// The right answers of a row: that of its content, and its references.
+    ///
+    /// # Errors
+    /// If the references are no texts.
+    pub fn references(&self, row: &Row, content: &Content) -> Result<Vec<String>, DataError> {
+        let mut found: Vec<String> = content.answer().map(String::from).into_iter().collect();
+        if given(row, "references").is_some() && self.label_field.is_none() {
+            let others = references(row)?;
+            found.extend(
+                others
+                    .into_iter()
+                    .filter(|other| content.answer() != Some(other)),
+            );
         }
         Ok(found)
     }
@@ -296,17 +297,24 @@ fn references(row: &Row) -> Result<Vec<String>, DataError> {
     }
 }
 
-/// Puts a space before completions where neither they nor the prompt before them have one, as
-/// between a prompt and its answer words.
-fn space_apart(prompt: &str, completions: &mut [String]) {
-    if prompt.ends_with(char::is_whitespace) {
-        return;
+/// A completion with a space before it where neither it nor the prompt before it has one, as between
+/// a prompt and its answer words.
+fn space_apart(prompt: &str, completion: String) -> String {
+    let is_apart =
+        prompt.ends_with(char::is_whitespace) || completion.starts_with(char::is_whitespace);
+    match is_apart {
+        true => completion,
+        false => format!(" {completion}"),
     }
-    for completion in completions {
-        if !completion.starts_with(char::is_whitespace) {
-            completion.insert(0, ' ');
-        }
-    }
+}
+
+/// The messages as one text, each after its role.
+fn spoken(messages: &[Message]) -> Prompt {
+    messages.iter().fold(Prompt::default(), |prompt, message| {
+        let separator = if prompt.parts.is_empty() { "" } else { "\n" };
+        let start = format!("{separator}{}: ", message.speaker.role());
+        prompt.then(start).then_field(message.content.clone())
+    })
 }
 
 fn missing(row: &Row, field: &str) -> DataError {

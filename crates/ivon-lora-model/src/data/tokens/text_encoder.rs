@@ -105,8 +105,9 @@ impl<'a> TextEncoder<'a> {
                 };
                 Ok(self.cut(example, sequence, false))
             }
-            Content::Completion(completions) => {
-                let (sequence, merged) = self.completion(example, completions, document.loss_on)?;
+            Content::Completion(completion) => {
+                let completion = completion.as_deref();
+                let (sequence, merged) = self.completion(example, completion, document.loss_on)?;
                 Ok(self.cut(example, sequence, merged))
             }
             Content::Text => {
@@ -121,21 +122,21 @@ impl<'a> TextEncoder<'a> {
     fn completion(
         &self,
         example: &Example,
-        completions: &[String],
+        completion: Option<&str>,
         loss_on: LossOn,
     ) -> Result<(Sequence, bool), DataError> {
         let prompt = example.prompt.text();
-        let completion = completions.first().map_or("", String::as_str);
         let border = prompt.len();
+        let text = prompt + completion.unwrap_or_default();
         let weighed = Weighed {
-            text: prompt + completion,
-            parts: vec![(border..border + completion.len(), 1.0)],
+            parts: vec![(border..text.len(), 1.0)],
+            text,
             others: loss_on.weight_of_others(),
         };
         let mut sequence = weighed.sequence(self.tokenizer, true)?;
         let crosses = |token: &Spelled| token.bytes.start < border && border < token.bytes.end;
         let merged = sequence.tokens.iter().any(crosses);
-        if !completions.is_empty() {
+        if completion.is_some() {
             self.end(&mut sequence, 1.0);
         }
         Ok((sequence, merged))

@@ -37,10 +37,12 @@ fn said(example: &Example) -> Vec<(Speaker, &str, Option<f32>)> {
 }
 
 fn completions(example: &Example) -> (String, Vec<String>) {
-    let Content::Completion(completions) = &example.document.as_ref().unwrap().content else {
+    let document = example.document.as_ref().unwrap();
+    let Content::Completion(completion) = &document.content else {
         panic!("{example:?}")
     };
-    (example.prompt.text(), completions.clone())
+    assert_eq!(completion.as_ref(), document.references.first());
+    (example.prompt.text(), document.references.clone())
 }
 
 const USER: Speaker = Speaker::User;
@@ -70,6 +72,25 @@ fn conversations_are_read_in_the_forms_of_openai_trl_sharegpt_and_alpaca() {
     let found = read("chat", json!({"messages": turn, "system": "Be brief."})).unwrap();
     assert_eq!(said(&found)[0], (Speaker::System, "Be brief.", None));
     assert_eq!(found.prompt.text(), "system: Be brief.\nuser: Hi");
+}
+
+#[test]
+fn references_are_right_answers_of_conversations_too() {
+    let message = json!([{"role": "user", "content": "Q"}]);
+    for row in [
+        json!({"prompt": "Q", "references": ["A", "B"]}),
+        json!({"prompt": message, "references": ["A", "B"]}),
+        json!({"prompt": "Q", "completion": "A", "references": ["B", "A"]}),
+        json!({"prompt": "Q", "references": "[\"A\", \"B\"]"}),
+    ] {
+        let found = read("chat", row.clone()).unwrap();
+        assert_eq!(said(&found)[1].1, "A", "{row}");
+        let document = found.document.unwrap();
+        assert_eq!(document.references, ["A", "B"], "{row}");
+        assert_eq!(document.content.asked().len(), 1);
+    }
+    let open = read("chat", json!({"messages": message})).unwrap();
+    assert!(open.document.unwrap().references.is_empty());
 }
 
 #[test]

@@ -13,7 +13,11 @@ const CHATML: &str = "{% for m in messages %}{{ '<s>' + m.role + '\n' + m.conten
 
 fn example(prompt: &str, content: Content, loss_on: LossOn) -> Example {
     let mut example = Example::from_prompt("one", prompt, Arc::default());
-    example.document = Some(Document { content, loss_on });
+    example.document = Some(Document {
+        content,
+        references: Vec::new(),
+        loss_on,
+    });
     example
 }
 
@@ -256,7 +260,7 @@ fn a_conversation_that_is_too_long_loses_its_end() {
 #[test]
 fn a_completion_is_trained_on_with_the_end_token_and_not_its_prompt() {
     let tokenizer = with_template("");
-    let completion = |text: &str| Content::Completion(vec![text.into(), "other".into()]);
+    let completion = |text: &str| Content::Completion(Some(text.into()));
     let row = example(
         "Where is the cat?",
         completion(" On the mat."),
@@ -277,7 +281,7 @@ fn a_completion_is_trained_on_with_the_end_token_and_not_its_prompt() {
     let ended = example("Where?", completion(" There.</s>"), LossOn::Assistant);
     let ended = &encoded(&tokenizer, 999, &ended)[0];
     assert_eq!(trained(&tokenizer, ended), " There.</s>");
-    let open = example("Where?", Content::Completion(Vec::new()), LossOn::All);
+    let open = example("Where?", Content::Completion(None), LossOn::All);
     let open = &encoded(&tokenizer, 999, &open)[0];
     assert_eq!(tokenizer.decode(&open.encoded.tokens).unwrap(), "<s>Where?");
     // `h` and `e` across the border are one token: it is trained on, and said.
@@ -343,7 +347,7 @@ fn spaces_that_a_tokenizer_does_not_count_still_have_their_bytes() {
     let row = example("On the mat", Content::Text, LossOn::All);
     let found = &encoded(&tokenizer, 999, &row)[0];
     assert_eq!(found.encoded.text().unwrap().bytes, "n the mat".len());
-    let content = Content::Completion(vec![" the mat".into()]);
+    let content = Content::Completion(Some(" the mat".into()));
     let row = example("On", content, LossOn::Assistant);
     assert_eq!(
         trained(&tokenizer, &encoded(&tokenizer, 999, &row)[0]),
