@@ -4,15 +4,6 @@
 use super::*;
 use crate::testing::FAMILIES;
 
-/// The tolerance for gradients. Those of the delta nets in the golden files, in f32, are themselves
-/// up to 0.98e-4 off those of transformers in f64.
-fn tolerance(family: &str) -> f32 {
-    match family {
-        "qwen3_5" => 2e-4,
-        _ => 1e-4,
-    }
-}
-
 /// The log-probability of every token after the first of each sequence, one sequence after another.
 fn log_probabilities(network: &Network, adapter: &Adapter, sequences: &[Vec<u32>]) -> Tensor<1> {
     let (mut batch, mut next) = (Batch::default(), Vec::new());
@@ -53,7 +44,7 @@ fn log_probabilities_loss_and_gradients_of_text_agree_with_transformers_in_every
             let loss = marked_loss(adapted, &marks);
             let stated = numbers(&expected["loss"]);
             agree(&values(loss.clone()), &stated, 1e-4, family);
-            gradients_agree(&adapter, loss, &expected, tolerance(family), family);
+            gradients_agree(&adapter, loss, &expected, 1e-4, family);
         }
     }
 }
@@ -63,13 +54,16 @@ fn a_sequence_beyond_every_window_chunk_and_original_context_agrees_with_transfo
     for family in FAMILIES {
         let expected = stated(family, "long");
         let sequence = [tokens(&expected["sequence"])];
+        // The golden gradients of the delta nets, in f32, are themselves up to 0.98e-4 off those
+        // of transformers in f64.
+        let tolerance = if family == "qwen3_5" { 2e-4 } else { 1e-4 };
         for network in networks(family) {
             let adapter = adapter(family, &network).train();
             let found = log_probabilities(&network, &adapter, &sequence);
             let stated = numbers(&expected["adapted_log_probabilities"]);
             agree(&values(found.clone()), &stated, 1e-4, family);
             let loss = found.mean().neg();
-            gradients_agree(&adapter, loss, &expected, tolerance(family), family);
+            gradients_agree(&adapter, loss, &expected, tolerance, family);
         }
     }
 }
