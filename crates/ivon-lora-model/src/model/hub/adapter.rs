@@ -2,41 +2,44 @@
 
 use std::path::PathBuf;
 
-use super::cache::cached_adapter;
-use super::name::HubName;
+use super::adapter_name::AdapterName;
+use super::cache::{ADAPTER_FILES, cached_adapter};
 use super::settings::HubSettings;
 use super::snapshot::{Snapshot, explain};
 use crate::model::error::ModelError;
-use crate::sentence::{sentence, setting};
+use crate::sentence::{Sentence, sentence, setting};
 use crate::watch::{Event, Watch};
 
-/// The files of every PEFT adapter.
-pub(super) const NEEDED: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+/// The number of folders that a hint names.
+const MOST_NAMED: usize = 5;
 
 /// Downloads the missing files of an adapter and returns its folder.
 pub(super) fn download(
-    name: &HubName,
+    name: &AdapterName,
     settings: &HubSettings,
     also: &[&str],
     listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
-    let snapshot = match Snapshot::find(name, settings) {
+    let snapshot = match Snapshot::find(&name.hub, settings) {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            let error = explain(name, settings, error);
+            let error = explain(&name.hub, settings, error);
             return cached_adapter(name, settings, "")
                 .inspect(|_| _ = listen(Event::Note(error.to_string())))
                 .map_err(|_| error);
         }
     };
     check_files(name, &snapshot)?;
-    for file in NEEDED {
-        snapshot.fetch(file, listen)?;
+    for file in ADAPTER_FILES {
+        snapshot.fetch(&name.path(file), listen)?;
     }
-    for file in also.iter().filter(|file| has(&snapshot, file)) {
-        snapshot.fetch(file, listen)?;
+    for file in also.iter().map(|file| name.path(file)) {
+        if has(&snapshot, &file) {
+            snapshot.fetch(&file, listen)?;
+        }
     }
-    Ok(snapshot.folder.snapshot(&snapshot.listing.commit))
+    let repository = snapshot.folder.snapshot(&snapshot.listing.commit);
+    Ok(name.within(repository))
 }
 
 fn has(snapshot: &Snapshot<'_>, file: &str) -> bool {
@@ -44,20 +47,39 @@ fn has(snapshot: &Snapshot<'_>, file: &str) -> bool {
 }
 
 /// The repository must have the files of an adapter.
-fn check_files(name: &HubName, snapshot: &Snapshot<'_>) -> Result<(), ModelError> {
-    let Some(absent) = NEEDED.into_iter().find(|file| !has(snapshot, file)) else {
+fn check_files(name: &AdapterName, snapshot: &Snapshot<'_>) -> Result<(), ModelError> {
+    let mut files = ADAPTER_FILES.into_iter().map(|file| name.path(file));
+    let Some(absent) = files.find(|file| !has(snapshot, file)) else {
         return Ok(());
     };
-    let found = match ["adapter_model.bin", "config.json"].map(|file| has(snapshot, file)) {
+    let is_there = |file: &str| has(snapshot, &name.path(file));
+    let found = match ["adapter_model.bin", "config.json"].map(is_there) {
         [true, _] => ", but `adapter_model.bin`, a pickle",
         [_, true] => ", but a whole model",
         _ => "",
     };
-    let hint = sentence!(
-        "choose the repository of an adapter with safetensors weights; a \
-                 model goes to `{}`",
-        setting("model")
-    );
-    let reason = format!("the repository holds no adapter: it has no `{absent}`{found}");
-    Err(name.error(reason, hint))
+    let place = match &name.folder {
+        Some(folder) => format!("folder `{folder}` of the repository"),
+        None => "repository".into(),
+    };
+    let reason = format!("the {place} holds no adapter: it has no `{absent}`{found}");
+    Err(name.hub.error(reason, hint(name, snapshot)))
+}
+
+/// The folders of the repository with an adapter, if there are any.
+fn hint(name: &AdapterName, snapshot: &Snapshot<'_>) -> Sentence {
+    let files = snapshot.listing.files.iter();
+    let folders = files.filter_map(|file| file.name.strip_suffix("/adapter_config.json"));
+    let folders: Vec<String> = folders
+        .take(MOST_NAMED)
+        .map(|folder| format!("`{}/{folder}`", name.hub.repository))
+        .collect();
+    match folders.is_empty() {
+        false => format!("it has adapters in folders: {}", folders.join(", ")).into(),
+        true => sentence!(
+            "choose the repository of an adapter with safetensors weights; a \
+                     model goes to `{}`",
+            setting("model")
+        ),
+    }
 }

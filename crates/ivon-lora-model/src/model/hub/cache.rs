@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::adapter_name::AdapterName;
 use super::choice::{Choice, choose, weights};
 use super::name::{HubName, is_part};
 use super::purpose::Purpose;
@@ -23,6 +24,9 @@ use crate::model::safetensors::{INDEX, indexed_files};
 const DEEPEST: usize = 4;
 /// The maximum number of files of a snapshot.
 const MOST_FILES: usize = 100_000;
+
+/// The files of every PEFT adapter.
+pub(super) const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 /// The cache folder of a model.
 #[derive(Clone, Debug)]
@@ -207,19 +211,17 @@ pub(super) fn cached(
 /// # Errors
 /// [`ModelError::Hub`] with the first missing file.
 pub(super) fn cached_adapter(
-    name: &HubName,
+    name: &AdapterName,
     settings: &HubSettings,
     why: &str,
 ) -> Result<PathBuf, ModelError> {
-    let revision = name.revision();
-    let snapshot = CacheFolder::of(name, settings)?.snapshot_of(revision);
-    let absent = |what: &str| absent(name, what, why);
+    let revision = name.hub.revision();
+    let snapshot = CacheFolder::of(&name.hub, settings)?.snapshot_of(revision);
+    let absent = |what: &str| absent(&name.hub, what, why);
     let snapshot = snapshot.ok_or_else(|| absent(&format!("revision `{revision}`")))?;
-    match ["adapter_config.json", "adapter_model.safetensors"]
-        .iter()
-        .find(|file| !snapshot.join(file).exists())
-    {
-        None => Ok(snapshot),
+    let mut files = ADAPTER_FILES.iter().map(|file| name.path(file));
+    match files.find(|file| !snapshot.join(file).exists()) {
+        None => Ok(name.within(snapshot)),
         Some(file) => Err(absent(&format!("`{file}` of revision `{revision}`"))),
     }
 }

@@ -2,12 +2,13 @@
 //! tools.
 //!
 //! A name is `org/name[@revision]`, `org/name:QUANT`, `org/name/FILE.gguf` or the URL of a page or
-//! file on the hub ([`HubName`]). The environment variables are those of `huggingface_hub`
+//! file on the hub ([`HubName`]); that of an adapter may have a folder, `org/name/FOLDER`. The environment variables are those of `huggingface_hub`
 //! ([`HubSettings`]).
 
 mod settings;
 mod purpose;
 mod name;
+mod adapter_name;
 mod listing;
 mod choice;
 mod cache;
@@ -31,6 +32,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use adapter_name::AdapterName;
 pub use listing::{HubFile, HubListing};
 pub(super) use name::HubName;
 pub use purpose::Purpose;
@@ -74,15 +76,8 @@ pub fn fetch_adapter(
     listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
     let text = path.to_str().filter(|_| path.symlink_metadata().is_err());
-    let Some(name) = text
-        .map(|text| HubName::read(text, settings))
-        .transpose()?
-        .flatten()
-    else {
-        return Ok(path.into());
-    };
-    let Some(name) = Some(name).filter(|name| name.file.is_none() && name.quantisation.is_none())
-    else {
+    let name = text.map(|text| AdapterName::read(text, settings));
+    let Some(name) = name.transpose()?.flatten() else {
         return Ok(path.into());
     };
     if settings.offline {

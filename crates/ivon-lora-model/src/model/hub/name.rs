@@ -47,7 +47,7 @@ impl HubName {
             .ok_or_else(|| ModelError::NotFound { name: text.into() })
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let (path, revision) = name
             .split_once('@')
             .map_or((name, None), |(path, revision)| (path, Some(revision)));
@@ -145,7 +145,10 @@ impl HubName {
 }
 
 /// The path of a URL on the hub, without query and fragment; `None` if the text is not a URL.
-fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, ModelError> {
+pub(super) fn address_path(
+    text: &str,
+    settings: &HubSettings,
+) -> Result<Option<String>, ModelError> {
     let text = text.trim();
     let bare = text.split(['?', '#']).next().unwrap_or_default();
     if let Some(path) = bare.strip_prefix("hf://") {
@@ -188,7 +191,7 @@ fn path_on_hub<'a>(rest: &'a str, settings: &HubSettings) -> Option<&'a str> {
 }
 
 /// Decodes `%2F` and similar.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {

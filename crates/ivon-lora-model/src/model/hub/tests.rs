@@ -10,8 +10,11 @@ use std::path::Path;
 
 use super::testing::{COMMIT, Content, Hub, Reply};
 use super::{HubSettings, fetch_adapter};
+use burn::tensor::Device;
+
+use crate::lora::read_peft;
 use crate::model::safetensors::INDEX;
-use crate::model::{Checkpoint, ModelError};
+use crate::model::{Checkpoint, DecoderConfig, ModelError};
 use crate::testing;
 use crate::watch::Event;
 
@@ -395,5 +398,78 @@ fn an_adapter_is_downloaded_by_its_name_and_found_offline() {
         .unwrap_err()
         .to_string()
         .contains("holds an adapter")
+    );
+}
+
+#[test]
+fn adapters_of_several_families_in_folders_of_a_repository_are_downloaded_and_read() {
+    let adapter = |family: &str| testing::golden().join("tiny").join(family).join("adapter");
+    let names = ["adapter_config.json", "adapter_model.safetensors"];
+    let families = ["gemma3", "lfm2", "qwen3_5"];
+    let mut content = Content::golden();
+    for family in families {
+        for name in names {
+            let bytes = std::fs::read(adapter(family).join(name)).unwrap();
+            content = content.with(&format!("of/{family}/{name}"), bytes);
+        }
+    }
+    let content = content.with("of/gemma3/posterior.safetensors", "p");
+    let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
+    let online = hub.settings(cache.path());
+    let find = |name: &str, settings: &HubSettings| {
+        fetch_adapter(
+            Path::new(name),
+            &["posterior.safetensors"],
+            settings,
+            &mut |_| true,
+        )
+    };
+    let offline = HubSettings {
+        offline: true,
+        ..online.clone()
+    };
+    for family in families {
+        let folder = find(&format!("org/tiny/of/{family}"), &online).unwrap();
+        assert!(
+            folder.ends_with(format!("of/{family}")),
+            "{}",
+            folder.display()
+        );
+        let found = find(&format!("org/tiny/of/{family}@main"), &offline);
+        assert_eq!(found.unwrap(), folder);
+        let config = testing::golden()
+            .join("tiny")
+            .join(family)
+            .join("config.json");
+        let config = std::fs::read_to_string(config).unwrap();
+        let decoder = DecoderConfig::from_json(&config, family).unwrap();
+        let read = |folder: &Path| {
+            read_peft(folder, &decoder, &Device::flex())
+                .unwrap()
+                .adapter
+        };
+        let (found, expected) = (read(&folder), read(&adapter(family)));
+        assert_eq!(
+            found.to_matrices().unwrap(),
+            expected.to_matrices().unwrap()
+        );
+    }
+    let with_posterior = find("org/tiny/of/gemma3", &online).unwrap();
+    assert!(with_posterior.join("posterior.safetensors").exists());
+    let error = find("org/tiny/of", &online).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "model `org/tiny`: the folder `of` of the repository holds no adapter: it has no `of/adapter_config.json`"
+    );
+    let hint = error.hint().unwrap().to_string();
+    assert!(
+        hint.ends_with("`org/tiny/of/gemma3`, `org/tiny/of/lfm2`, `org/tiny/of/qwen3_5`"),
+        "{hint}"
+    );
+    let top = find("org/tiny", &online).unwrap_err();
+    assert!(
+        top.to_string()
+            .ends_with("`adapter_config.json`, but a whole model"),
+        "{top}"
     );
 }
