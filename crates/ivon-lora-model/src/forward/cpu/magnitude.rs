@@ -7,6 +7,8 @@
 //! y = W x − W drop(x) + g ⊙ z
 //! dm = Σ dy ⊙ z / ‖W + s B A‖
 //! ```
+//!
+//! A row of zeros is divided by 1 (in PEFT the result is not a number): it stays zero at any m.
 
 use rayon::prelude::*;
 
@@ -17,7 +19,7 @@ use crate::model::FrozenMatrix;
 pub struct Magnitude {
     /// z, `[n, out]`.
     pub z: Buffer,
-    /// ‖W + s B A‖, `[out]`.
+    /// ‖W + s B A‖, 1 for a row of zeros, `[out]`.
     lengths: Vec<f32>,
     /// g, `[out]`.
     factors: Vec<f32>,
@@ -25,7 +27,9 @@ pub struct Magnitude {
 
 impl Magnitude {
     /// From z without its low-rank part, the lengths of the rows, and m.
-    pub fn new(z: Buffer, lengths: Vec<f32>, magnitudes: &[f32]) -> Self {
+    pub fn new(z: Buffer, mut lengths: Vec<f32>, magnitudes: &[f32]) -> Self {
+        let zero = lengths.iter_mut().filter(|length| **length == 0.0);
+        zero.for_each(|length| *length = 1.0);
         let factors = magnitudes
             .iter()
             .zip(&lengths)

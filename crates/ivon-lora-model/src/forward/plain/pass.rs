@@ -125,7 +125,9 @@ impl<'a> Pass<'a> {
         let scaling = self.draw.adapter.scaling.of(path);
         let sum = weight.clone() + low.detach() * scaling;
         let lengths = sum.clone().mul(sum).sum_dim(0).sqrt();
-        Some(magnitudes / lengths)
+        // A row of zeros stays zero.
+        let is_zero = lengths.clone().equal_elem(0.0);
+        Some(magnitudes / lengths.mask_fill(is_zero, 1.0))
     }
 
     /// s · B A x, or s · B f(x, h) with h = A x if the pair has a side.

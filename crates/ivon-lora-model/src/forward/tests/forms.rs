@@ -1,7 +1,7 @@
 //! The forms of the pass against each other: dropout, windows, threads, and a base in blocks.
 
 use super::*;
-use crate::model::FrozenMatrix;
+use crate::model::{FrozenMatrix, Projection};
 use crate::testing::golden;
 
 /// Layers of two kinds: the middle one has a window and another rotary base.
@@ -44,6 +44,37 @@ fn the_cpu_operation_agrees_with_plain_operations_on_every_layer_with_dropout_an
             agree(&host.1, &plain.1, 1e-4, &plain.0);
             assert_eq!(host, recompute);
         }
+    }
+}
+
+#[test]
+fn a_row_of_zeros_stays_zero_at_any_magnitude() {
+    let mut decoder = decoder("llama");
+    let linear = decoder.layers[1].linear_mut(Projection::Q);
+    let [rows, columns] = [linear.weight.rows(), linear.weight.columns()];
+    let mut numbers = vec![0.0; rows * columns];
+    for (row, out) in numbers.chunks_exact_mut(columns).enumerate().skip(1) {
+        linear.weight.row(row, out);
+    }
+    linear.weight = FrozenMatrix::new(rows, columns, numbers);
+    let expected = stated("llama", "expected");
+    let batch = batch(&expected);
+    let config = LoraConfig {
+        use_dora: true,
+        ..LoraConfig::default()
+    };
+    let [host, recompute, plain] = networks_of(decoder).map(|network| {
+        let base = logits(&network, &batch, &Adapter::empty());
+        // B is 0, so that the row of the adapted weight is 0 as well.
+        let adapter = Adapter::new(&config, network.config(), 5, network.device()).unwrap();
+        let adapter = adapter.with_magnitudes(|path| network.row_lengths(path), network.device());
+        agree(&logits(&network, &batch, &adapter), &base, 1e-5, "zeros");
+        let adapter = adapter.train();
+        gradients(&adapter, loss(&network, &batch, &adapter, None, &expected))
+    });
+    for ((host, recompute), plain) in host.iter().zip(&recompute).zip(&plain) {
+        agree(&host.1, &plain.1, 1e-4, &plain.0);
+        assert_eq!(host, recompute);
     }
 }
 

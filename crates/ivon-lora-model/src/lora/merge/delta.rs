@@ -121,7 +121,8 @@ impl LowRankRow<'_> {
         let sum = |(weight, change): (&f32, &f32)| weight + self.scaling * change;
         let sums: Vec<f32> = out.iter().zip(&change).map(sum).collect();
         let length = sums.iter().map(|sum| sum * sum).sum::<f32>().sqrt();
-        let factor = magnitude / length;
+        // A row of zeros stays zero.
+        let factor = magnitude / if length == 0.0 { 1.0 } else { length };
         for (weight, sum) in out.iter_mut().zip(sums) {
             largest = largest.max((factor * sum - *weight).abs());
             *weight = factor * sum;
