@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::charsmap;
 use super::chat_templates::ChatTemplates;
 use super::special_tokens::{SpecialTokens, read_config};
 use crate::data::Tokenizer;
@@ -36,7 +37,8 @@ pub(in crate::model) fn read(folder: &Path, name: &str) -> Result<Tokenizer, Mod
     }
     let bytes = files::read_bytes(&path, LONGEST_TOKENIZER)?;
     // The crate panics on some malformed files (with a merge longer than every token).
-    let parsed = guard_result("tokenizers", || tokenizers::Tokenizer::from_bytes(&bytes));
+    let parse = || guard_result("tokenizers", || tokenizers::Tokenizer::from_bytes(&bytes));
+    let parsed = charsmap::check(&bytes).and_then(|()| parse());
     let mut inner =
         parsed.map_err(|reason| wrong(format!("`tokenizer.json` is malformed, {reason}")))?;
     // Left by a training script; transformers resets both on every call as well.
