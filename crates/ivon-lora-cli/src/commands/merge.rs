@@ -71,7 +71,7 @@ fn companions(checkpoint: &Checkpoint) -> Result<Companions, Failure> {
         return Ok(Companions::of_decoder(decoder, special, files)?);
     }
     let config = checkpoint.translated_config();
-    let mut config = config.ok_or(LoraError::RopeFactors)?.clone();
+    let mut config = config.ok_or(LoraError::NoConfig)?.clone();
     config.extend(special);
     Ok(Companions { config, files })
 }

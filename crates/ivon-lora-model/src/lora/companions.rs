@@ -86,8 +86,7 @@ impl Companions {
     /// `bos_token_id` and `eos_token_id`.
     ///
     /// # Errors
-    /// [`LoraError::RopeFactors`] if the rotary frequencies follow no rule that a `config.json` can
-    /// express.
+    /// [`LoraError::NoConfig`] if layers have different rotary embeddings.
     pub fn of_decoder(
         decoder: &DecoderConfig,
         special: Map<String, Value>,
@@ -140,7 +139,7 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
         "num_hidden_layers": decoder.num_hidden_layers,
         "num_key_value_heads": key_heads,
         "rms_norm_eps": decoder.rms_norm_eps,
-        "rope_scaling": rope_scaling(rope, head_dim)?,
+        "rope_scaling": rope_scaling(rope, head_dim, decoder.max_position_embeddings),
         "rope_theta": rope.theta,
         "tie_word_embeddings": decoder.tie_word_embeddings,
         "vocab_size": decoder.vocab_size,
@@ -185,17 +184,20 @@ fn window_keys(decoder: &DecoderConfig, windows: Windows) -> Map<String, Value> 
 fn shared_rope(decoder: &DecoderConfig) -> Result<(&Rope, usize), LoraError> {
     match decoder.ropes().0[..] {
         [rope] => Ok(rope),
-        _ => Err(LoraError::RopeFactors),
+        _ => Err(LoraError::NoConfig),
     }
 }
 
-fn rope_scaling(rope: &Rope, head_dim: usize) -> Result<Value, LoraError> {
+/// `rope_scaling` of a model whose context has `length` tokens.
+fn rope_scaling(rope: &Rope, head_dim: usize, length: usize) -> Value {
     let scaling = match &rope.scaling {
-        RopeScaling::Default => return Ok(Value::Null),
-        RopeScaling::Factors { .. } => llama3_of(rope, head_dim).ok_or(LoraError::RopeFactors)?,
+        RopeScaling::Default => return Value::Null,
+        RopeScaling::Factors { factors } => {
+            llama3_of(rope, head_dim).unwrap_or_else(|| RopeScaling::of_divisors(factors, length))
+        }
         other => other.clone(),
     };
-    serde_json::to_value(scaling).map_err(|_| LoraError::RopeFactors)
+    json!(scaling)
 }
 
 /// The `llama3` rule that gives the divisors of a rotary embedding, if they are those of a model
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_divisors_of_a_llama_3_gguf_become_its_rule_and_others_are_refused() {
+    fn the_divisors_of_a_llama_3_gguf_become_its_rule_and_others_those_of_a_longrope() {
         let rule = RopeScaling::Llama3 {
             factor: 32.0,
             low_freq_factor: 1.0,
@@ -338,11 +340,15 @@ mod tests {
         let strange = stretched(RopeScaling::Factors {
             factors: vec![3.0; 32],
         });
-        let error = Companions::of_decoder(&strange, Map::new(), vec![]).unwrap_err();
-        assert!(
-            matches!(error, LoraError::RopeFactors)
-                && error.hint().unwrap().contains("Hugging Face folder")
-        );
+        let config = Companions::of_decoder(&strange, Map::new(), vec![]);
+        let text = Value::Object(config.unwrap().config).to_string();
+        let again = DecoderConfig::from_json(&text, "config.json").unwrap();
+        let divided = again.ropes().0[0].0.clone();
+        assert_eq!(divided.attention_factor(), 1.0);
+        let third = frequencies(stretched(RopeScaling::Linear { factor: 3.0 }));
+        for length in [1, again.max_position_embeddings + 1] {
+            assert_eq!(divided.inverse_frequencies(64, length), third);
+        }
     }
 
     #[test]

@@ -205,12 +205,12 @@ pub enum LoraError {
         /// The weight.
         name: String,
     },
-    /// The base's rotary frequencies cannot be expressed in a `config.json`.
+    /// A GGUF file's layers cannot be expressed in a `config.json`.
     #[error(
-        "the base's rotary frequencies are divided by numbers of its own, \
-             which no `config.json` can say"
+        "the base has attention windows or rotary embeddings as no `config.json` \
+             of its family can say"
     )]
-    RopeFactors,
+    NoConfig,
     /// The device did not return the data.
     #[error("could not read `{path}` back from the device: {reason}")]
     Device {
@@ -307,7 +307,7 @@ impl LoraError {
                 "the training run diverged: use an earlier checkpoint"
             }
             Self::NoBaseTensor { .. } => "is this the base that the adapter was trained on?",
-            Self::RopeFactors => {
+            Self::NoConfig => {
                 "merge into the Hugging Face folder of the same model instead of \
                      its GGUF file"
             }

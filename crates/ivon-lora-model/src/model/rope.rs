@@ -240,6 +240,18 @@ impl Rope {
 }
 
 impl RopeScaling {
+    /// The rule of a `config.json` that divides by these numbers in sequences of every length, of a
+    /// model whose context has `length` tokens.
+    pub fn of_divisors(divisors: &[f32], length: usize) -> Self {
+        let divisors: Vec<f64> = divisors.iter().copied().map(f64::from).collect();
+        Self::LongRope {
+            short_factor: divisors.clone(),
+            long_factor: divisors,
+            attention_factor: 1.0,
+            original_max_position_embeddings: length,
+        }
+    }
+
     fn validate(&self, file: &str, width: usize) -> Result<(), ModelError> {
         match self {
             Self::Default => Ok(()),

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::model::error::ModelError;
+use crate::model::rope::RopeScaling;
 
 /// The settings of a `config.json`, made of a GGUF file's metadata.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(in crate::model) struct Translation {
     pub relative: Option<&'static str>,
     /// The attention window of every layer, in families whose class has none or another rule.
     pub every_window: Option<usize>,
-    /// The divisors of all rotary frequencies, for which a `config.json` has a rule instead.
+    /// The divisors of all rotary frequencies, for which a `config.json` has a rule.
     pub divisors: Option<Vec<f32>>,
     origins: Vec<(&'static str, String)>,
 }
@@ -36,6 +37,30 @@ impl Translation {
     /// Says from which key of the metadata a setting within another one came.
     pub fn note_origin(&mut self, key: &'static str, origin: String) {
         self.origins.push((key, origin));
+    }
+
+    /// The `config.json` that says the same; none if every layer has a window that the family's class
+    /// does not know.
+    ///
+    /// Divisors of rotary frequencies become those of a LongRoPE that are the same at every length.
+    pub fn into_settings(mut self) -> Option<Map<String, Value>> {
+        if self.every_window.is_some() {
+            return None;
+        }
+        if let Some(divisors) = self.divisors.take() {
+            let length = self.count("max_position_embeddings");
+            let rule = RopeScaling::of_divisors(&divisors, length);
+            let rule = serde_json::to_value(rule).unwrap_or_default();
+            let of_kinds = self.settings.get_mut("rope_parameters");
+            match (of_kinds, &rule) {
+                (Some(Value::Object(kinds)), Value::Object(rule)) => {
+                    let kinds = kinds.values_mut().filter_map(Value::as_object_mut);
+                    kinds.for_each(|kind| kind.extend(rule.clone()));
+                }
+                _ => self.imply("rope_scaling", rule),
+            }
+        }
+        Some(self.settings)
     }
 
     /// A number that has been set; 0 if it has not.

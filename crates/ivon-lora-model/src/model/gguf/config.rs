@@ -72,11 +72,10 @@ pub(super) fn read(file: &GgufFile) -> Result<Description, ModelError> {
     translation.imply("architectures", vec![family.architecture]);
     let config = decoder(&name, family, &translation);
     let config = config.map_err(|error| translation.by_origin(error))?;
-    let is_whole = translation.divisors.is_none() && translation.every_window.is_none();
     Ok(Description {
         config,
         gguf,
-        settings: is_whole.then_some(translation.settings),
+        settings: translation.into_settings(),
     })
 }
 

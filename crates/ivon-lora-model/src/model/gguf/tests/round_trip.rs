@@ -17,13 +17,17 @@ use crate::forward::Network;
 use crate::lora::{
     Adapter, Companions, Draw, MergeOptions, Precision, StoredBase, merge, read_peft,
 };
-use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, Encoding, RopeScaling};
+use crate::model::{
+    BasePrecision, Checkpoint, Decoder, DecoderConfig, Encoding, Rope, RopeScaling,
+};
 use crate::testing::{self, golden_json};
 
 /// A golden model with the settings that a GGUF file can express.
 struct Folder {
     config: Value,
     path: tempfile::TempDir,
+    /// The divisors of rotary frequencies that its file has, in place of those of its rule.
+    divisors: Option<Vec<f32>>,
 }
 
 impl Folder {
@@ -44,7 +48,11 @@ impl Folder {
         std::fs::write(path.path().join("config.json"), config.to_string()).unwrap();
         let weights = "model.safetensors";
         std::fs::copy(golden.join(weights), path.path().join(weights)).unwrap();
-        Self { config, path }
+        Self {
+            config,
+            path,
+            divisors: None,
+        }
     }
 
     fn open(&self) -> Checkpoint {
@@ -328,6 +336,9 @@ fn divisors(folder: &Folder, architecture: &str) -> Vec<Written> {
         shape: vec![values.len()],
         values,
     };
+    if let Some(divisors) = &folder.divisors {
+        return vec![tensor("rope_freqs.weight", divisors.clone())];
+    }
     let rope = folder.rope();
     let list = |key: &str| {
         let list = rope[key].as_array().unwrap().iter();
@@ -347,7 +358,7 @@ fn divisors(folder: &Folder, architecture: &str) -> Vec<Written> {
             let [_, _, width] = folder.heads();
             let checkpoint = folder.open();
             let scaled = checkpoint.config().layers[0].rope().unwrap();
-            let plain = crate::model::Rope {
+            let plain = Rope {
                 scaling: RopeScaling::Default,
                 ..scaled.clone()
             };
@@ -708,12 +719,13 @@ fn the_translated_configuration_describes_the_same_decoder() {
     }
 }
 
-/// A base with the golden adapter of a family merged in, in f32.
-fn merged(base: &Checkpoint, config: Map<String, Value>, family: &str, out: &Path) -> Checkpoint {
-    let adapter = testing::golden().join("tiny").join(family).join("adapter");
-    let adapter = read_peft(&adapter, base.config(), &Device::flex())
-        .unwrap()
-        .adapter;
+/// A base with an adapter merged in, in f32.
+fn merged(
+    base: &Checkpoint,
+    config: Map<String, Value>,
+    adapter: &Adapter,
+    out: &Path,
+) -> Checkpoint {
     let stored = StoredBase {
         names: base.names(),
         written: base.names_in_files(),
@@ -727,7 +739,7 @@ fn merged(base: &Checkpoint, config: Map<String, Value>, family: &str, out: &Pat
         precision: Precision::F32,
         ..MergeOptions::default()
     };
-    merge(out, &stored, &companions, &adapter, options).unwrap();
+    merge(out, &stored, &companions, adapter, options).unwrap();
     Checkpoint::open(out.to_str().unwrap()).unwrap()
 }
 
@@ -738,15 +750,51 @@ fn an_adapter_merged_into_a_file_gives_the_model_that_it_gives_merged_into_the_f
         let place = |name: &str| kept.path().join(name);
         write(&folder, family, &place("model.gguf"), |_| ());
         let gguf = Checkpoint::open(place("model.gguf").to_str().unwrap()).unwrap();
+        let adapter = testing::golden().join("tiny").join(family).join("adapter");
+        let adapter = read_peft(&adapter, gguf.config(), &Device::flex());
+        let adapter = adapter.unwrap().adapter;
         let config = gguf.translated_config().unwrap().clone();
-        let of_file = merged(&gguf, config, family, &place("of_file"));
+        let of_file = merged(&gguf, config, &adapter, &place("of_file"));
         let config = folder.config.as_object().unwrap().clone();
-        let of_folder = merged(&folder.open(), config, family, &place("of_folder"));
+        let of_folder = merged(&folder.open(), config, &adapter, &place("of_folder"));
         assert_eq!(of_file.names(), of_folder.names(), "{family}");
         let tokens: Vec<u32> = (1..40).collect();
         let (found, expected) = (logits(&of_file, &tokens), logits(&of_folder, &tokens));
         close(&found, &expected, family);
     }
+}
+
+#[test]
+fn divisors_of_rotary_frequencies_are_in_the_merged_folder() {
+    let mut count = 0;
+    for family in TRANSLATED {
+        let (mut folder, kept) = (Folder::new(family), tempfile::tempdir().unwrap());
+        let config = folder.open().config().clone();
+        let (ropes, _) = config.ropes();
+        // Beside another rule they are refused.
+        let is_plain = |rope: &Rope| rope.scaling == RopeScaling::Default;
+        if !ropes.iter().all(|(rope, _)| is_plain(rope)) {
+            continue;
+        }
+        let (rope, head) = ropes[0];
+        let place = |name: &str| kept.path().join(name);
+        let file = |folder: &Folder, name: &str| {
+            write(folder, family, &place(name), |_| ());
+            Checkpoint::open(place(name).to_str().unwrap()).unwrap()
+        };
+        let tokens: Vec<u32> = (1..40).collect();
+        let without = logits(&file(&folder, "without.gguf"), &tokens);
+        let pairs = 0..rope.width(head) / 2;
+        folder.divisors = Some(pairs.map(|pair| 1.0 + pair as f32 / 7.0).collect());
+        let gguf = file(&folder, "with.gguf");
+        let expected = logits(&gguf, &tokens);
+        assert_ne!(expected, without, "{family}");
+        let config = gguf.translated_config().unwrap().clone();
+        let written = merged(&gguf, config, &Adapter::empty(), &place("merged"));
+        close(&logits(&written, &tokens), &expected, family);
+        count += 1;
+    }
+    assert!(count >= 6, "{count}");
 }
 
 #[test]
