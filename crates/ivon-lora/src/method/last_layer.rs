@@ -8,7 +8,8 @@
 //!
 //! h is the hidden state at the scored token and ŵ_c the checkpoint's output row for the token of choice
 //! c. AdamW trains the adapter and ln s together, with one forward pass per evaluation of the bound. The
-//! mean of a row stays ŵ_c, so that the predictions at the mean are those of the adapter in PEFT.
+//! mean of a row stays ŵ_c, so that the predictions at the mean are those of the adapter in PEFT. Models
+//! that limit their logits (Gemma 2 and 4: z = c tanh(wᵀ h / c)) are refused: their z is not normal.
 
 use std::collections::BTreeMap;
 
@@ -117,6 +118,10 @@ impl Settings for LastLayerConfig {
     }
 
     fn needs_single_tokens(&self) -> bool {
+        true
+    }
+
+    fn needs_linear_logits(&self) -> bool {
         true
     }
 

@@ -73,6 +73,12 @@ pub trait Settings: fmt::Debug {
         false
     }
 
+    /// Whether it relies on logits that are linear in the rows of the output layer, which a model
+    /// with a limit on its logits does not have.
+    fn needs_linear_logits(&self) -> bool {
+        false
+    }
+
     /// Whether it adds something to a trained adapter only after training, so that it can be fitted
     /// to an existing one.
     fn fits_afterwards(&self) -> bool {

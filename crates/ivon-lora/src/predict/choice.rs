@@ -236,7 +236,8 @@ impl NoisyLogits {
     /// square. Gradients are tracked if those of either are.
     ///
     /// # Errors
-    /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token.
+    /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token,
+    /// [`PredictError::LimitedLogits`] if the model limits its logits.
     pub fn at(
         network: &Network,
         hidden: &Hidden,
@@ -245,6 +246,9 @@ impl NoisyLogits {
     ) -> Result<Self, PredictError> {
         if questions.whole_answers {
             return Err(PredictError::WholeAnswers);
+        }
+        if let Some(limit) = network.config().ends.final_logit_softcapping {
+            return Err(PredictError::LimitedLogits { limit });
         }
         let tokens = questions.tokens();
         let sizes = TensorData::new(network.output_mean_squares(&tokens), [tokens.len(), 1]);

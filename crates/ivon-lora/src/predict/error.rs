@@ -52,6 +52,14 @@ pub enum PredictError {
         "noise on the output layer needs choices that one token scores, but an answer here is scored whole"
     )]
     WholeAnswers,
+    /// The logits are not linear in the rows of the output layer.
+    #[error(
+        "noise on the output layer needs logits that are linear in its rows, but this model limits them to ±{limit}"
+    )]
+    LimitedLogits {
+        /// Its `final_logit_softcapping`.
+        limit: f64,
+    },
     /// The watcher said stop.
     #[error("the evaluation was stopped after {done} of {total} examples")]
     Stopped {
@@ -102,6 +110,7 @@ impl PredictError {
                 setting_to("scoring", "token"),
                 setting("optimizer")
             )),
+            Self::LimitedLogits { .. } => Some(sentence!("use another `{}`", setting("optimizer"))),
             Self::Stopped { .. } => None,
         }
     }

@@ -28,8 +28,7 @@ impl NoisyNetwork<'_> {
     /// The logits of a set. `progress` advances by each example.
     ///
     /// # Errors
-    /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token; if a number is
-    /// not finite, or the watcher says stop.
+    /// As [`NoisyLogits::at`]; if a number is not finite, or the watcher says stop.
     pub(super) fn logits(
         &self,
         examples: &[Encoded],
@@ -118,7 +117,12 @@ mod tests {
     use crate::watch::{Event, Stage};
 
     fn networks() -> [Network; 2] {
-        let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
+        networks_of("llama")
+    }
+
+    fn networks_of(family: &str) -> [Network; 2] {
+        let folder = golden().join("tiny").join(family);
+        let checkpoint = Checkpoint::open(folder.to_str().unwrap()).unwrap();
         let decoder = || Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
         let device = Device::flex();
         [
@@ -206,7 +210,8 @@ mod tests {
 
     #[test]
     fn draws_of_logits_average_to_what_draws_of_the_rows_average_to() {
-        for network in networks() {
+        // Granite divides its logits.
+        for network in networks().into_iter().chain(networks_of("granite")) {
             let posterior = LastLayer::new(adapter(&network), noise());
             let predictor = Predictor::new(&network, &posterior, &options(4000));
             let found = predictor
@@ -283,6 +288,20 @@ mod tests {
             refused(narrow, &examples()),
             "the noise on the output row of token 10 has 3 numbers, but the row has 32"
         );
+    }
+
+    #[test]
+    fn a_model_that_limits_its_logits_is_refused() {
+        for network in networks_of("gemma2") {
+            let posterior = LastLayer::new(adapter(&network), noise());
+            let predictor = Predictor::new(&network, &posterior, &options(2));
+            let error = predictor.evaluate(&examples(), &mut Progress::silent());
+            let message = error.unwrap_err().to_string();
+            assert!(
+                message.ends_with("but this model limits them to ±3"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

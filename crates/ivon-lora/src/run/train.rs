@@ -18,7 +18,7 @@ use crate::answer::{Base, RunReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, check_base_tables, read_peft};
-use crate::method::{Members, Setup, train_members};
+use crate::method::{Members, Settings, Setup, train_members};
 use crate::model::{Checkpoint, DecoderConfig};
 use crate::settings::SettingError;
 use crate::train::{ChoiceGoal, Goal, Outcome, TextGoal, TrainError, Training, TrainingEnd};
@@ -116,6 +116,42 @@ pub fn train_on_data(
     train_and_finish(&run, &start, watch)
 }
 
+/// The method must be able to learn from the rows, by the logits that this model gives.
+fn check_method(
+    method: &dyn Settings,
+    task: &Task,
+    sets: &EncodedRoles,
+    decoder: &DecoderConfig,
+) -> Result<(), RunError> {
+    let refused = |place: &str, expected: &'static str| {
+        let found = format!("`{}` {place}", method.name());
+        Err(RunError::Setting(SettingError::new(
+            "optimizer",
+            found,
+            expected,
+        )))
+    };
+    if method.needs_single_tokens() && sets.has_whole_answers() {
+        return refused(
+            "where answers are scored whole",
+            "another method, or `data.scoring = \"token\"` if the first tokens of the answers differ",
+        );
+    }
+    if task.is_text() && !method.learns_texts() {
+        return refused(
+            "for texts, of which it has no posterior",
+            "a method that trains one, such as `ivon`, `adamw` or `ensemble`",
+        );
+    }
+    match decoder.ends.final_logit_softcapping {
+        Some(limit) if method.needs_linear_logits() => {
+            let place = format!("on a model that limits its logits to ±{limit}");
+            refused(&place, "another method")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Encodes the rows, chooses the settings that were left open, reports what the run will need, and
 /// loads the base.
 fn load(
@@ -133,24 +169,12 @@ fn load(
             "a file named calibrate, or `data.calibrate_share` above 0",
         )));
     }
-    let method = config.optimizer.settings();
-    if method.needs_single_tokens() && sets.has_whole_answers() {
-        return Err(RunError::Setting(SettingError::new(
-            "optimizer",
-            format!("`{}` where answers are scored whole", method.name()),
-            "another method, or `data.scoring = \"token\"` if the first tokens of the answers differ",
-        )));
-    }
-    if data.task.is_text() && !method.learns_texts() {
-        return Err(RunError::Setting(SettingError::new(
-            "optimizer",
-            format!(
-                "`{}` for texts, of which it has no posterior",
-                method.name()
-            ),
-            "a method that trains one, such as `ivon`, `adamw` or `ensemble`",
-        )));
-    }
+    check_method(
+        config.optimizer.settings(),
+        data.task,
+        &sets,
+        checkpoint.config(),
+    )?;
     for warning in missing_classes(&answers_of(data.task), &sets) {
         watch(warning);
     }
