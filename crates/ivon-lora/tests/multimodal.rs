@@ -11,8 +11,8 @@ use burn::tensor::Device;
 use ivon_lora::data::Batch;
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{
-    ADAPTER_FILE, Adapter, CONFIG_FILE, Companions, Draw, LoraConfig, MergeOptions, Precision,
-    StoredBase, merge, read_matrices, read_peft, write_peft,
+    ADAPTER_FILE, Adapter, CONFIG_FILE, Companions, Draw, HostMatrix, LoraConfig, MergeOptions,
+    Precision, StoredBase, merge, read_matrices, read_peft, write_matrices, write_peft,
 };
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use safetensors::SafeTensors;
@@ -157,6 +157,48 @@ fn adapters_are_written_with_the_names_of_the_whole_model_and_read_with_either()
                 adapter.to_matrices().unwrap()
             );
         }
+    }
+}
+
+/// A folder with an adapter of the text part, and A and B of a layer of the other part, B all of this
+/// number.
+fn with_pair_on_images(model: (&str, &str, &str), whole: &Checkpoint, b: f32) -> tempfile::TempDir {
+    let (adapter, config) = adapter(model.0, whole);
+    let folder = tempfile::tempdir().unwrap();
+    write_peft(folder.path(), &adapter, &config, None).unwrap();
+    let path = folder.path().join(ADAPTER_FILE);
+    let (mut matrices, metadata) = read_matrices(&path).unwrap();
+    let module = format!("base_model.model.model.{}.layers.0.q_proj", model.2);
+    for (part, shape, value) in [("lora_A", [2, 3], 1.0), ("lora_B", [4, 2], b)] {
+        let values = vec![value; shape[0] * shape[1]];
+        let matrix = HostMatrix { shape, values };
+        matrices.insert(format!("{module}.{part}.weight"), matrix);
+    }
+    write_matrices(&path, &matrices, metadata).unwrap();
+    folder
+}
+
+#[test]
+fn a_pair_on_the_part_for_images_is_left_aside_where_its_b_is_zero() {
+    for model in MODELS {
+        let whole = open(wrapped(model, new_name).path());
+        let folder = with_pair_on_images(model, &whole, 0.0);
+        let read = read_peft(folder.path(), whole.config(), &Device::flex()).unwrap();
+        let (expected, _) = adapter(model.0, &whole);
+        assert_eq!(
+            read.adapter.to_matrices().unwrap(),
+            expected.to_matrices().unwrap()
+        );
+        let note = read.note.unwrap();
+        let said = format!(
+            "A and B of `model.{}.layers.0.q_proj`, outside the decoder",
+            model.2
+        );
+        assert!(note.contains(&said), "{note}");
+
+        let folder = with_pair_on_images(model, &whole, 0.5);
+        let error = read_peft(folder.path(), whole.config(), &Device::flex()).unwrap_err();
+        assert!(error.to_string().contains(model.2), "{error}");
     }
 }
 

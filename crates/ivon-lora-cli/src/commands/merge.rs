@@ -32,8 +32,9 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let adapter = fetch_adapter(&args.adapter, &mut screen)?;
     let base = base_for(args.model.clone(), &adapter)?;
     let checkpoint = open(&base, Purpose::Merge, &mut screen)?;
-    screen.close();
     let peft = read_mergeable(&adapter, checkpoint.config(), &device_named("cpu")?)?;
+    peft.note.iter().for_each(|note| screen.note(note));
+    screen.close();
     let row = |table: Table, row: usize, out: &mut [f32]| {
         // A base with one table for both ends has it under either name.
         let ends = [table, Table::EmbedTokens, Table::LmHead];

@@ -3,17 +3,22 @@
 //!
 //! PEFT saves `modules_to_save` as whole layers.
 
-use super::LoraError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 use super::adapter::MAGNITUDES;
 use super::parameters::{PEFT_MODEL, PEFT_SUFFIX, of_table, path_of_peft_name};
 use super::store::Matrices;
-use crate::model::Table;
-use std::path::Path;
+use super::{HostMatrix, LoraError};
+use crate::model::{DecoderConfig, Table};
 
 /// The end of the path of what PEFT saves of the base along with A and B of a table.
 pub(super) const BASE_LAYER: &str = "base_layer";
 /// The prefix of the decoder layers in a decoder; unknown tensors under it are not whole layers.
 const DECODER_LAYERS: &str = "layers.";
+
+/// The ends of the paths of the tables of tokens.
+const TABLES: [&str; 3] = ["lm_head", "embed_tokens", "embed_tokens_per_layer"];
 
 /// A layer of the model saved as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -91,6 +96,48 @@ impl OtherContents {
     }
 }
 
+/// Takes out A and B of modules outside the decoder that add nothing to the model, as every number of
+/// A or of B is 0: those of a multimodal model's other parts, if only text was trained. Returns the
+/// modules. Those of the embedding and output tables stay.
+pub fn take_idle(matrices: &mut Matrices, decoder: &DecoderConfig) -> Vec<String> {
+    let linears = decoder.linears().into_iter();
+    let linears: BTreeSet<String> = linears.map(|(path, _)| path.to_string()).collect();
+    let is_in_decoder = |name: &str| {
+        let path = path_of_peft_name(name).and_then(adapted_module);
+        path.is_some_and(|path| path.starts_with(DECODER_LAYERS) || linears.contains(path))
+    };
+    let is_table = |module: &str| TABLES.iter().any(|table| module.ends_with(table));
+    let mut outside: BTreeMap<String, Vec<(&String, &HostMatrix)>> = BTreeMap::new();
+    for (name, matrix) in matrices.iter().filter(|(name, _)| !is_in_decoder(name)) {
+        let module = name.strip_prefix(PEFT_MODEL).and_then(adapted_module);
+        if let Some(module) = module.filter(|module| !is_table(module)) {
+            let tensors = outside.entry(module.into()).or_default();
+            tensors.push((name, matrix));
+        }
+    }
+    let is_zero =
+        |(_, matrix): &(&String, &HostMatrix)| matrix.values.iter().all(|number| *number == 0.0);
+    outside.retain(|_, tensors| tensors.iter().any(is_zero));
+    let tensors = outside.values().flatten();
+    let names: BTreeSet<String> = tensors.map(|(name, _)| name.to_string()).collect();
+    let modules = outside.into_keys().collect();
+    matrices.retain(|name, _| !names.contains(name));
+    modules
+}
+
+/// A note on the modules that [`take_idle`] took out.
+pub fn idle_note(modules: &[String]) -> Option<String> {
+    let more = match modules.len() {
+        0 => return None,
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    Some(format!(
+        "left aside: A and B of `{}`{more}, outside the decoder, which are zero and change nothing",
+        modules[0]
+    ))
+}
+
 /// The module of a tensor that is A or B of some layer.
 fn adapted_module(path: &str) -> Option<&str> {
     let factors = [
@@ -123,8 +170,8 @@ pub fn is_magnitudes(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HostMatrix;
     use super::*;
+    use crate::testing::tiny::decoder;
 
     fn of(names: &[&str]) -> OtherContents {
         let matrix = |name: &&str| {
@@ -137,6 +184,37 @@ mod tests {
             )
         };
         OtherContents::of(&names.iter().map(matrix).collect())
+    }
+
+    #[test]
+    fn only_pairs_outside_the_decoder_that_are_zero_are_taken_out() {
+        let inside = "base_model.model.model.language_model.layers.0.self_attn.q_proj.";
+        let tower = "base_model.model.model.vision_tower.layers.";
+        let mut matrices = Matrices::new();
+        let mut add = |module: String, [a, b]: [f32; 2]| {
+            for (part, value) in [("lora_A.weight", a), ("lora_B.weight", b)] {
+                let matrix = HostMatrix::new([1, 2], vec![0.0, value]);
+                matrices.insert(format!("{module}{part}"), matrix);
+            }
+        };
+        add(inside.into(), [1.0, 0.0]);
+        add("base_model.model.lm_head.".into(), [1.0, 0.0]);
+        add(format!("{tower}0.q_proj."), [1.0, 0.0]);
+        add(format!("{tower}1.q_proj."), [0.0, 1.0]);
+        add(format!("{tower}2.q_proj."), [1.0, 1.0]);
+        let idle = take_idle(&mut matrices, &decoder(1));
+        let name = |layer: usize| format!("model.vision_tower.layers.{layer}.q_proj");
+        assert_eq!(idle, [name(0), name(1)]);
+        let left: Vec<&String> = matrices.keys().collect();
+        let is_left = |part: &str| left.iter().any(|name| name.contains(part));
+        assert_eq!(left.len(), 6);
+        assert!(is_left("lm_head") && is_left("language_model") && is_left("layers.2"));
+        let note = idle_note(&idle).unwrap();
+        assert_eq!(
+            note,
+            "left aside: A and B of `model.vision_tower.layers.0.q_proj` and 1 more, outside the decoder, which are zero and change nothing"
+        );
+        assert_eq!(idle_note(&[]), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::options::PeftOptions;
 use super::adapter::MAGNITUDES;
-use super::contents::{BASE_LAYER, OtherContents};
+use super::contents::{BASE_LAYER, OtherContents, idle_note, take_idle};
 use super::parameters::{is_whole_table, of_table, path_of_peft_name, peft_name_in};
 use super::store::{Matrices, read_matrices, write_matrices};
 use super::table::{WHOLE, factors};
@@ -39,6 +39,8 @@ pub struct PeftAdapter {
     pub config: LoraConfig,
     /// The base according to the folder: a hub name, or a path on the machine that wrote it.
     pub base_model_name_or_path: Option<String>,
+    /// A sentence about what the folder has besides, which changes nothing.
+    pub note: Option<String>,
 }
 
 /// Reads a PEFT folder for a decoder of this shape.
@@ -59,7 +61,8 @@ pub fn read_peft(
             folder: folder.into(),
         });
     }
-    let matrices = read_matrices(&path)?.0;
+    let mut matrices = read_matrices(&path)?.0;
+    let idle = take_idle(&mut matrices, decoder);
     OtherContents::of(&matrices).refuse(&path)?;
     options.refuse_whole_layers(&config_path, decoder.module)?;
     let mut matrices = by_path(&path, matrices)?;
@@ -87,6 +90,7 @@ pub fn read_peft(
         adapter,
         config,
         base_model_name_or_path: options.base,
+        note: idle_note(&idle),
     })
 }
 

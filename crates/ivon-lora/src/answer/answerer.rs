@@ -89,6 +89,9 @@ impl Answerer {
             base.network.table_row(table, row, out);
         })
         .map_err(BundleError::from)?;
+        if let Some(note) = &bundle.note {
+            watch(Event::Note(note.clone()));
+        }
         if let Some(warning) = foreign_base(&bundle, &base) {
             watch(Event::Warning(warning.into()));
         }

@@ -29,6 +29,8 @@ pub struct Bundle {
     pub base_name: Option<String>,
     /// Facts for the posterior's file besides its own, such as the method that made it.
     pub facts: BTreeMap<String, String>,
+    /// A sentence about what the folder has besides, which changes nothing.
+    pub note: Option<String>,
 }
 
 impl Bundle {
@@ -44,6 +46,7 @@ impl Bundle {
             base_name: Some(sidecar.base.name.clone()),
             facts: facts.map(|(key, value)| (key.to_string(), value)).into(),
             sidecar: Some(sidecar),
+            note: None,
         }
     }
 
@@ -67,6 +70,7 @@ impl Bundle {
             sidecar,
             base_name: peft.base_model_name_or_path,
             facts: facts.unwrap_or_default(),
+            note: peft.note,
         })
     }
 
@@ -118,6 +122,7 @@ impl Bundle {
             sidecar: self.sidecar.clone(),
             base_name: self.base_name.clone(),
             facts,
+            note: None,
         })
     }
 }

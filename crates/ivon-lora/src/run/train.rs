@@ -17,7 +17,7 @@ use super::{Provenance, RunConfig, RunError};
 use crate::answer::{Base, RunReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, Task};
-use crate::lora::{Adapter, LoraConfig, check_base_tables, read_peft};
+use crate::lora::{Adapter, LoraConfig, PeftAdapter, check_base_tables, read_peft};
 use crate::method::{Members, Settings, Setup, train_members};
 use crate::model::{Checkpoint, DecoderConfig};
 use crate::settings::SettingError;
@@ -98,7 +98,8 @@ pub fn train_on_data(
     let data = TrainingData { dataset, ..*data };
     let (base, sets, config) = load(config, &data, watch)?;
     let start = StartingPoint::new(&located, &base)?;
-    for note in start.adapter.notes(base.config()) {
+    let notes = start.adapter.notes(base.config());
+    for note in start.note.iter().cloned().chain(notes) {
         watch(Event::Note(note));
     }
     let resolved = start.resolved(&config, dataset);
@@ -267,16 +268,19 @@ struct StartingPoint<'a> {
     /// The adapter of the run's own seed.
     adapter: Adapter,
     lora: LoraConfig,
+    /// A note on the folder that the adapter was read from.
+    note: Option<String>,
     base: &'a Base,
 }
 
 impl<'a> StartingPoint<'a> {
     fn new(config: &'a RunConfig, base: &'a Base) -> Result<Self, RunError> {
-        let (adapter, lora) = first_adapter(config, config.seed, base)?;
+        let first = first_adapter(config, config.seed, base)?;
         Ok(Self {
             config,
-            adapter,
-            lora,
+            adapter: first.adapter,
+            lora: first.config,
+            note: first.note,
             base,
         })
     }
@@ -296,7 +300,7 @@ impl<'a> StartingPoint<'a> {
             return Ok(self.adapter.clone());
         }
         match first_adapter(self.config, seed, self.base) {
-            Ok((adapter, _)) => Ok(adapter),
+            Ok(first) => Ok(first.adapter),
             Err(RunError::Lora(error)) => Err(error.into()),
             Err(other) => Err(TrainError::Optimizer {
                 reason: other.to_string(),
@@ -395,11 +399,7 @@ fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfi
 }
 
 /// The adapter at its start: a new one from this seed, or the one that is to be trained further.
-fn first_adapter(
-    config: &RunConfig,
-    seed: u64,
-    base: &Base,
-) -> Result<(Adapter, LoraConfig), RunError> {
+fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<PeftAdapter, RunError> {
     let device = base.device().clone().autodiff();
     match &config.model.adapter {
         None => {
@@ -412,7 +412,12 @@ fn first_adapter(
             let adapter =
                 adapter.with_whole_tables(&config.lora, base.config(), tables, &device)?;
             check_tables(config.optimizer.settings(), &adapter)?;
-            Ok((adapter, config.lora.clone()))
+            Ok(PeftAdapter {
+                adapter,
+                config: config.lora.clone(),
+                base_model_name_or_path: None,
+                note: None,
+            })
         }
         Some(folder) => {
             let peft = read_peft(folder, base.config(), &device)?;
@@ -425,13 +430,13 @@ fn first_adapter(
             })?;
             // Rank and targets are those of the folder; dropout, which only training has, is that of
             // the settings.
-            Ok((
-                peft.adapter,
-                LoraConfig {
+            Ok(PeftAdapter {
+                config: LoraConfig {
                     dropout: config.lora.dropout,
                     ..peft.config
                 },
-            ))
+                ..peft
+            })
         }
     }
 }
