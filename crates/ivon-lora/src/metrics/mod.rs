@@ -19,6 +19,7 @@ mod paired_auroc;
 mod finding;
 mod table;
 mod class_table;
+pub mod text;
 
 pub use crate::watch::MainScores;
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
