@@ -17,6 +17,9 @@ use crate::kernel::{NextToken, OutputLayer};
 use crate::lora::Draw;
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix, LinearPath, Table};
 
+/// The logits of a whole table that are in memory at once, unless they are those of one part.
+const MOST_LOGITS: usize = 1 << 24;
+
 /// A frozen decoder on a device.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -140,13 +143,18 @@ impl Network {
         }
     }
 
-    /// The tokens of the vocabulary, a part at a time.
-    fn vocabulary(&self) -> impl Iterator<Item = Vec<u32>> {
+    /// The tokens of the vocabulary, a part at a time for hidden states.
+    fn vocabulary(&self, hidden: &Hidden) -> impl Iterator<Item = Vec<u32>> {
         let size = self.config().vocab_size as u32;
-        let part = VOCABULARY_PART as u32;
+        let is_whole = hidden.output.as_ref().is_some_and(OutputChange::is_whole);
+        // The gradient of each part of a whole table is as large as the table.
+        let part = match is_whole {
+            true => VOCABULARY_PART.max(MOST_LOGITS / hidden.states.dims()[0].max(1)),
+            false => VOCABULARY_PART,
+        };
         (0..size)
-            .step_by(VOCABULARY_PART)
-            .map(move |start| (start..size.min(start + part)).collect())
+            .step_by(part)
+            .map(move |start| (start..size.min(start.saturating_add(part as u32))).collect())
     }
 
     /// ln Σ exp(logits) over the whole vocabulary at hidden states, `[S]`, nats; tracked if they
@@ -156,7 +164,7 @@ impl Network {
             return log_normaliser(hidden.states.clone(), self.output_layer());
         }
         let parts = self
-            .vocabulary()
+            .vocabulary(hidden)
             .map(|part| log_sum_exp(self.logits_of(hidden, &part)));
         log_sum_exp(Tensor::cat(parts.collect(), 1)).squeeze_dim::<1>(1)
     }
@@ -177,7 +185,9 @@ impl Network {
             let device = draws[draw].states.device().without_autodiff();
             let rows: Vec<i64> = rows.map(|row| row as i64).collect();
             let hidden = draws[draw].select(Tensor::from_data(rows.as_slice(), &device));
-            let parts = self.vocabulary().map(|part| self.logits_of(&hidden, &part));
+            let parts = self
+                .vocabulary(&hidden)
+                .map(|part| self.logits_of(&hidden, &part));
             Tensor::cat(parts.collect(), 1).without_autodiff()
         })
     }

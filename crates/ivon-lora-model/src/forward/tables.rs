@@ -62,6 +62,11 @@ impl OutputChange {
         })
     }
 
+    /// Whether a whole table stands in the place of the base's.
+    pub fn is_whole(&self) -> bool {
+        self.low.is_none()
+    }
+
     /// Of some of the hidden states.
     pub fn select(&self, rows: Tensor<1, Int>) -> Self {
         Self {

@@ -6,6 +6,7 @@
 //! Unsupported options are refused.
 
 mod options;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,13 +15,14 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use self::options::PeftOptions;
+use self::tables::{check_rows, is_base_layer, tie, whole_tables};
 use super::adapter::MAGNITUDES;
-use super::contents::{BASE_LAYER, OtherContents, idle_note, take_idle};
+use super::contents::{OtherContents, idle_note, take_idle};
 use super::parameters::{is_whole_table, of_table, path_of_peft_name, peft_name_in};
 use super::store::{Matrices, read_matrices, write_matrices};
-use super::table::{WHOLE, factors};
+use super::table::factors;
 use super::target::{Target, linear_names, module_path};
-use super::{Adapter, HostMatrix, LoraConfig, LoraError, peft_name};
+use super::{Adapter, LoraConfig, LoraError, peft_name};
 use crate::files;
 use crate::model::{DecoderConfig, Table};
 
@@ -247,77 +249,6 @@ pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
             }),
         })
         .collect()
-}
-
-/// Whether this is what PEFT saves of the base along with A and B of a table: that table.
-fn is_base_layer(path: &str) -> bool {
-    of_table(path).is_some_and(|(_, part)| part == BASE_LAYER)
-}
-
-/// Refuses a table of another vocabulary.
-fn check_rows(file: &Path, matrices: &Matrices, decoder: &DecoderConfig) -> Result<(), LoraError> {
-    for (path, matrix) in matrices {
-        let Some((table, part)) = of_table(path) else {
-            continue;
-        };
-        let [found, columns] = matrix.shape;
-        let fits = columns == decoder.hidden_size && found != decoder.vocab_size;
-        if (part == WHOLE || part == BASE_LAYER) && fits {
-            return Err(LoraError::OtherVocabulary {
-                path: file.into(),
-                module: table.path_in(decoder.module),
-                found,
-                expected: decoder.vocab_size,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Gives a table that nothing changes the change of the other one (`ensure_weight_tying`).
-fn tie(matrices: &mut Matrices) {
-    let transposed = |matrix: &HostMatrix| matrix.transposed();
-    let pairs: [(&str, &str, &dyn Fn(&HostMatrix) -> HostMatrix); 3] = [
-        ("embed_tokens.weight", "lm_head.weight", &HostMatrix::clone),
-        (
-            "embed_tokens.lora_embedding_A",
-            "lm_head.lora_B",
-            &transposed,
-        ),
-        (
-            "embed_tokens.lora_embedding_B",
-            "lm_head.lora_A",
-            &transposed,
-        ),
-    ];
-    for (one, other, change) in pairs {
-        for [from, to] in [[one, other], [other, one]] {
-            if let (Some(matrix), None) = (matrices.get(from), matrices.get(to)) {
-                matrices.insert(to.into(), change(matrix));
-            }
-        }
-    }
-}
-
-/// The names of the tables that are there as a whole, which must be those of the options or more:
-/// PEFT also saves them by itself, as when the vocabulary was resized.
-fn whole_tables(
-    file: &Path,
-    matrices: &Matrices,
-    options: &PeftOptions,
-    decoder: &DecoderConfig,
-) -> Result<Vec<String>, LoraError> {
-    let path = |table: Table| format!("{}.{WHOLE}", table.name());
-    let is_missing = |table: &Table| !matrices.contains_key(&path(*table));
-    let mut stated = options.whole_tables(decoder.module).into_iter();
-    if let Some(missing) = stated.find(is_missing) {
-        return Err(LoraError::MissingTensor {
-            path: file.into(),
-            name: peft_name(&path(missing)),
-        });
-    }
-    let there = Table::ALL.into_iter().filter(|table| !is_missing(table));
-    Ok(there.map(|table| table.name().into()).collect())
 }
 
 /// The module paths with an A or a B.
