@@ -136,28 +136,52 @@ pub fn mean_next_tokens(
 fn mean_of_distributions(all: Vec<Tensor<2>>, targets: &[u32]) -> Vec<NextToken> {
     let share = 1.0 / all.len() as f32;
     let entropies: Vec<Vec<f32>> = all.iter().map(|p| entropies(p.clone())).collect();
-    let mean = all
-        .into_iter()
-        .reduce(|sum, p| sum + p)
-        .map(|sum| sum * share);
-    let Some(mean) = mean else { return Vec::new() };
-    let (top, tokens) = mean.clone().max_dim_with_indices(1);
+    let tops: Vec<Vec<u32>> = all.iter().map(|p| top_tokens(p.clone()).0).collect();
+    let sum_of = |all: Vec<Tensor<2>>| all.into_iter().reduce(|sum, p| sum + p);
+    let logarithm = sum_of(all.iter().map(|p| logarithm(p.clone())).collect());
+    let (Some(mean), Some(logarithm)) = (sum_of(all), logarithm) else {
+        return Vec::new();
+    };
+    let mean = mean * share;
+    let cross = numbers((mean.clone() * logarithm * -share).sum_dim(1));
+    let (tokens, top) = top_tokens(mean.clone());
     let indices: Vec<i64> = targets.iter().map(|&target| i64::from(target)).collect();
     let indices = TensorData::new(indices, [targets.len(), 1]);
     let indices = Tensor::<2, Int>::from_data(indices, &mean.device());
     let at_targets = numbers(mean.clone().gather(1, indices));
     let squares = numbers(mean.clone().square().sum_dim(1));
-    let (top, total) = (numbers(top), self::entropies(mean));
-    let tokens: Vec<i64> = tokens.into_data().iter::<i64>().collect();
-    let row = |row: usize| NextToken {
-        log_probability: at_targets[row].ln(),
-        top: tokens[row] as u32,
-        top_log_probability: top[row].ln(),
-        squares: squares[row],
-        entropy: total[row],
-        mean_entropy: share * entropies.iter().map(|of_draw| of_draw[row]).sum::<f32>(),
+    let total = self::entropies(mean);
+    let row = |row: usize| {
+        let mean_entropy = share * entropies.iter().map(|of_draw| of_draw[row]).sum::<f32>();
+        let differing = tops.iter().filter(|top| top[row] != tokens[row]).count();
+        NextToken {
+            log_probability: at_targets[row].ln(),
+            top: tokens[row],
+            top_log_probability: top[row].ln(),
+            squares: squares[row],
+            entropy: total[row],
+            mean_entropy,
+            pairwise_kl: (cross[row] - mean_entropy).max(0.0),
+            disagreement: share * differing as f32,
+        }
     };
     (0..targets.len()).map(row).collect()
+}
+
+/// The most probable token of each distribution `[rows, V]`, and its probability.
+fn top_tokens(p: Tensor<2>) -> (Vec<u32>, Vec<f32>) {
+    let (top, tokens) = p.max_dim_with_indices(1);
+    let tokens = tokens
+        .into_data()
+        .iter::<i64>()
+        .map(|token| token as u32)
+        .collect();
+    (tokens, numbers(top))
+}
+
+/// ln p, with a probability of 0 as the smallest number.
+fn logarithm(p: Tensor<2>) -> Tensor<2> {
+    p.clamp_min(f32::MIN_POSITIVE).log()
 }
 
 /// −Σ p ln p of distributions `[rows, V]`, where 0 ln 0 = 0.

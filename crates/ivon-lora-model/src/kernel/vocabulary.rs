@@ -57,6 +57,11 @@ pub struct NextToken {
     /// The mean entropy of the distributions that it is the mean of, nats: the same if there is only
     /// one.
     pub mean_entropy: f32,
+    /// The mean Kullback–Leibler divergence KL(p_s ‖ p_t) over all pairs of these distributions,
+    /// nats; 0 if there is only one.
+    pub pairwise_kl: f32,
+    /// The share of these distributions whose most probable token is another one.
+    pub disagreement: f32,
 }
 
 /// Sums over a vocabulary so far.
@@ -199,71 +204,118 @@ fn of_one(hidden: &[f32], output: OutputLayer<'_>, targets: &[u32]) -> Vec<NextT
                 squares: (sums.squares / (sums.sum * sums.sum)) as f32,
                 entropy,
                 mean_entropy: entropy,
+                pairwise_kl: 0.0,
+                disagreement: 0.0,
             }
         })
         .collect()
 }
 
-/// [`next_tokens`] of several draws: their normalisers first, then the mean of their probabilities.
+/// [`next_tokens`] of several draws: their normalisers first, then the means of their probabilities
+/// and of the logarithms of these.
 fn of_mean(draws: &[&[f32]], output: OutputLayer<'_>, targets: &[u32]) -> Vec<NextToken> {
     let sums: Vec<Vec<Running>> = draws.iter().map(|hidden| running(hidden, output)).collect();
     let share = 1.0 / draws.len() as f64;
-    let mut found: Vec<NextToken> = (0..targets.len())
-        .map(|token| NextToken {
-            log_probability: f32::NEG_INFINITY,
-            top: 0,
-            top_log_probability: f32::NEG_INFINITY,
-            squares: 0.0,
-            entropy: 0.0,
-            mean_entropy: (share * sums.iter().map(|sums| sums[token].entropy()).sum::<f64>())
-                as f32,
-        })
-        .collect();
-    let mut entropies = vec![0.0f64; targets.len()];
-    let mut mean = Vec::new();
+    let mut means = vec![Mean::START; targets.len()];
     for part in parts(output.table.rows()) {
-        mean.clear();
-        mean.resize(targets.len() * part.len(), 0.0f32);
-        let mut logits = vec![0.0; mean.len()];
+        let mut logits = vec![0.0; targets.len() * part.len()];
+        let (mut mean, mut logarithm) = (logits.clone(), logits.clone());
         for (hidden, sums) in draws.iter().zip(&sums) {
             part_logits(hidden, output, part.clone(), &mut logits);
-            add_probabilities(&logits, sums, share as f32, &mut mean);
+            add_probabilities(&logits, sums, share as f32, [&mut mean, &mut logarithm]);
         }
-        let rows = mean.par_chunks(part.len()).zip(targets);
-        let rows = rows.zip(found.par_iter_mut().zip(entropies.par_iter_mut()));
-        rows.for_each(|((mean, &target), (found, entropy))| {
-            *entropy += entropy_of(mean);
-            found.squares += mean.iter().map(|p| p * p).sum::<f32>();
-            if part.contains(&(target as usize)) {
-                found.log_probability = mean[target as usize - part.start].ln();
-            }
-            let (largest, index) = first_largest(mean);
-            if largest.ln() > found.top_log_probability {
-                found.top_log_probability = largest.ln();
-                found.top = (part.start + index) as u32;
-            }
-        });
+        let rows = mean
+            .par_chunks(part.len())
+            .zip(logarithm.par_chunks(part.len()));
+        let rows = rows.zip(targets).zip(&mut means);
+        rows.for_each(|(((p, logarithm), &target), mean)| mean.add(&part, [p, logarithm], target));
     }
-    for (found, entropy) in found.iter_mut().zip(entropies) {
-        found.entropy = entropy as f32;
-    }
-    found
+    let token = |(row, mean): (usize, &Mean)| {
+        let entropies: f64 = sums.iter().map(|sums| sums[row].entropy()).sum();
+        let differing = sums.iter().filter(|sums| sums[row].top != mean.top).count();
+        NextToken {
+            log_probability: mean.target.ln(),
+            top: mean.top,
+            top_log_probability: mean.largest.ln(),
+            squares: mean.squares as f32,
+            entropy: mean.entropy as f32,
+            mean_entropy: (share * entropies) as f32,
+            // E_s E_t KL(p_s ‖ p_t) = Σ E p_s ln p_s − Σ E p_s E ln p_t; rounding aside not below 0.
+            pairwise_kl: (mean.cross_entropy - share * entropies).max(0.0) as f32,
+            disagreement: (share * differing as f64) as f32,
+        }
+    };
+    means.iter().enumerate().map(token).collect()
 }
 
-/// mean ← mean + share · e^(z − ln Z), row by row.
-fn add_probabilities(logits: &[f32], sums: &[Running], share: f32, mean: &mut [f32]) {
+/// What is known of the mean of some distributions after some parts of the vocabulary.
+#[derive(Clone, Copy)]
+struct Mean {
+    /// p of the token asked about.
+    target: f32,
+    /// The most probable token, and its probability.
+    top: u32,
+    largest: f32,
+    /// Σ p².
+    squares: f64,
+    /// −Σ p ln p.
+    entropy: f64,
+    /// −Σ p E ln p_t.
+    cross_entropy: f64,
+}
+
+impl Mean {
+    const START: Self = Self {
+        target: 0.0,
+        top: 0,
+        largest: 0.0,
+        squares: 0.0,
+        entropy: 0.0,
+        cross_entropy: 0.0,
+    };
+
+    fn add(&mut self, part: &Range<usize>, [p, logarithm]: [&[f32]; 2], target: u32) {
+        let of_part: f32 = p
+            .iter()
+            .zip(logarithm)
+            .map(|(p, logarithm)| p * logarithm)
+            .sum();
+        self.cross_entropy -= f64::from(of_part);
+        self.entropy += entropy_of(p);
+        self.squares += f64::from(p.iter().map(|p| p * p).sum::<f32>());
+        if part.contains(&(target as usize)) {
+            self.target = p[target as usize - part.start];
+        }
+        let (largest, index) = first_largest(p);
+        if largest > self.largest {
+            self.largest = largest;
+            self.top = (part.start + index) as u32;
+        }
+    }
+}
+
+/// mean ← mean + share · e^(z − ln Z) and logarithm ← logarithm + share · (z − ln Z), row by row.
+fn add_probabilities(
+    logits: &[f32],
+    sums: &[Running],
+    share: f32,
+    [mean, logarithm]: [&mut [f32]; 2],
+) {
     let width = mean.len() / sums.len().max(1);
     let rows = logits
         .par_chunks(width)
         .zip(mean.par_chunks_mut(width))
+        .zip(logarithm.par_chunks_mut(width))
         .zip(sums);
-    rows.for_each(|((logits, mean), sums)| {
+    rows.for_each(|(((logits, mean), logarithm), sums)| {
         let normaliser = sums.log_normaliser() as f32;
         wide(
             #[inline(always)]
             || {
-                for (mean, &logit) in mean.iter_mut().zip(logits) {
+                for ((mean, logarithm), &logit) in mean.iter_mut().zip(&mut *logarithm).zip(logits)
+                {
                     *mean += share * exp(logit - normaliser);
+                    *logarithm += share * (logit - normaliser);
                 }
             },
         );
@@ -541,15 +593,26 @@ mod tests {
                         .collect();
                     let entropy = |p: &[f64]| -> f64 { -p.iter().map(|p| p * p.ln()).sum::<f64>() };
                     let entropies = all.iter().map(|p| entropy(p)).sum::<f64>() / count as f64;
-                    let top = mean.iter().copied().fold(0.0, f64::max);
+                    let largest = mean.iter().copied().fold(0.0, f64::max);
                     let close =
                         |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-4, "{a} {b}");
                     close(found.log_probability, mean[target as usize].ln());
-                    close(found.top_log_probability, top.ln());
+                    close(found.top_log_probability, largest.ln());
                     close(found.entropy, entropy(&mean));
                     close(found.squares, mean.iter().map(|p| p * p).sum());
                     close(found.mean_entropy, entropies);
-                    close((mean[found.top as usize] / top) as f32, 1.0);
+                    let kl = |p: &[f64], q: &[f64]| -> f64 {
+                        p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum()
+                    };
+                    let pairs = all.iter().flat_map(|p| all.iter().map(move |q| kl(p, q)));
+                    close(
+                        found.pairwise_kl,
+                        pairs.sum::<f64>() / (count * count) as f64,
+                    );
+                    let top = |p: &[f64]| (0..VOCABULARY).max_by(|&a, &b| p[a].total_cmp(&p[b]));
+                    let differing = all.iter().filter(|p| top(p) != top(&mean)).count();
+                    close(found.disagreement, differing as f64 / count as f64);
+                    close((mean[found.top as usize] / largest) as f32, 1.0);
                 }
             }
         });

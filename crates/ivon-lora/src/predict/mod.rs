@@ -9,6 +9,7 @@ mod last_layer;
 mod predictor;
 mod scale;
 mod text;
+mod written;
 
 pub(crate) use choice::common_prefix;
 pub use choice::{NoisyLogits, Questions, choice_log_probabilities, log_probabilities_at};
@@ -20,3 +21,4 @@ pub use predictor::{
 pub use scale::{SCALES, ScaleTrial};
 pub(crate) use scale::{best_scale, linearised_predictions};
 pub use text::{SetTokens, Texts, predicted_documents};
+pub use written::{WrittenAnswer, WrittenScores, written_answer};

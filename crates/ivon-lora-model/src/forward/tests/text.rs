@@ -116,3 +116,40 @@ fn greedy_continuations_of_every_family_are_those_of_transformers() {
         }
     }
 }
+
+#[test]
+fn the_next_token_under_draws_is_the_same_on_every_device_and_with_a_changed_output_layer() {
+    for family in ["llama", "gemma2"] {
+        let [network, _, plain] = networks(family);
+        let adapted = adapter(family, &network);
+        let mut batch = Batch::default();
+        let segment = batch.push(&[5, 6, 7, 8], None, 0);
+        batch.asked = (0..3).collect();
+        let targets = [6, 7, 8];
+        assert_eq!(segment, 0);
+        let draws = [Draw::base(), Draw::of(adapted)];
+        let of = |network: &Network| {
+            let hidden = draws.each_ref().map(|draw| network.hidden(&batch, draw));
+            network.next_tokens(&hidden, &targets)
+        };
+        for (a, b) in of(&network).into_iter().zip(of(&plain)) {
+            let scores = |token: crate::forward::NextToken| {
+                [
+                    token.log_probability,
+                    token.top_log_probability,
+                    token.squares,
+                    token.entropy,
+                    token.mean_entropy,
+                    token.pairwise_kl,
+                    token.disagreement,
+                ]
+            };
+            assert_eq!(a.top, b.top, "{family}");
+            agree(&scores(a), &scores(b), 1e-4, family);
+            assert!(
+                a.pairwise_kl > 0.0 && a.entropy > a.mean_entropy,
+                "{family}: {a:?}"
+            );
+        }
+    }
+}
