@@ -42,10 +42,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     start_threads(options.threads)?;
     let checkpoint = Checkpoint::open(&options.model)?;
-    let decoder = load_decoder(&checkpoint, false)?;
-    let seconds = step_seconds(options, decoder.clone())?;
+    let seconds = step_seconds(options, load_decoder(&checkpoint, false)?)?;
     let peak = peak_bytes();
-    let [cross_entropy, products] = output_layer(options, decoder);
+    let [cross_entropy, products] = output_layer(options, load_decoder(&checkpoint, false)?);
     let found = json!({
         "tokens": options.tokens,
         "predicted": options.predicted,

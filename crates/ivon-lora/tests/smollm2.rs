@@ -8,11 +8,12 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ivon::{Ivon, IvonConfig, IvonError};
-use ivon_lora::data::Batch;
+use ivon_lora::data::{Batch, Encoded, Target, TextTarget};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, Draw, LoraConfig};
 use ivon_lora::method::{AdamwConfig, Method, Setup};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
+use ivon_lora::predict::Texts;
 use ivon_lora::testing::{golden_json, golden_normals, real_model};
 use ivon_lora::train::{Evidence, Objective, TrainError};
 use serde_json::Value;
@@ -127,6 +128,34 @@ fn last_logits_of_the_real_model_agree_with_transformers() {
             &numbers(&case["choice_logits"]),
             "choice logits",
         );
+    }
+}
+
+#[test]
+fn log_probabilities_of_chats_agree_with_transformers() {
+    let Some(network) = network() else { return };
+    let golden = golden_json("smollm2_text.json");
+    for case in golden["cases"].as_array().unwrap() {
+        let text = Encoded {
+            id: "chat".into(),
+            key: 1,
+            tokens: tokens(&case["ids"]),
+            target: Target::Text(TextTarget {
+                weights: vec![1.0; tokens(&case["ids"]).len()],
+                bytes: 1,
+                document: 1,
+            }),
+        };
+        let texts = Texts::pack([&text]);
+        let hidden = network.hidden(&texts.batch, &Draw::base());
+        let found = read(texts.log_probabilities(network, &hidden));
+        agree(&found, &numbers(&case["log_probabilities"]), "a chat");
+        let next = network.next_tokens(&[hidden], &texts.targets);
+        let next: Vec<f64> = next
+            .iter()
+            .map(|token| f64::from(token.log_probability))
+            .collect();
+        agree(&next, &found, "the distribution of the next token");
     }
 }
 

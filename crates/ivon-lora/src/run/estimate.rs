@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::RunConfig;
-use crate::data::Encoded;
+use crate::data::{Encoded, TextTarget};
 use crate::kernel::{self, Output};
 use crate::method::Passes;
 use crate::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Mixer};
@@ -53,6 +53,7 @@ impl Estimate {
             config,
             length,
             flops_per_token: 2.0 * linear_weights(checkpoint.config()),
+            flops_per_prediction: 2.0 * output_weights(checkpoint.config()),
         };
         let settings = config.optimizer.settings();
         let fitting = settings.fitting_passes(train.len());
@@ -95,6 +96,9 @@ struct Work<'a> {
     config: &'a RunConfig,
     length: Length,
     flops_per_token: f64,
+    /// Of a token of a text that is predicted over the whole vocabulary; a choice costs nothing
+    /// beside.
+    flops_per_prediction: f64,
 }
 
 impl Work<'_> {
@@ -111,7 +115,10 @@ impl Work<'_> {
         } else {
             2.0
         };
-        self.members() * steps * tokens * self.flops_per_token * backward
+        let step = tokens * self.flops_per_token * backward;
+        // The normaliser's gradient comes with it, in two products.
+        let predictions = self.config.train.batch_size as f64 * mean_predictions(examples);
+        self.members() * steps * (step + predictions * self.flops_per_prediction * 2.0)
     }
 
     /// A pass over a set, in large batches.
@@ -119,7 +126,9 @@ impl Work<'_> {
         let batch = self.config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0);
         let batch = (batch as usize).clamp(1, examples.len().max(1));
         let tokens = packed_tokens(examples, batch);
+        let predictions = examples.len() as f64 * mean_predictions(examples);
         tokens * examples.len() as f64 / batch as f64 * self.flops_per_token
+            + predictions * self.flops_per_prediction
     }
 
     fn passes(&self, passes: Passes, examples: &[Encoded]) -> f64 {
@@ -167,9 +176,17 @@ fn mean_length(examples: &[Encoded]) -> f64 {
         / examples.len().max(1) as f64
 }
 
-/// Tokens of a batch of this many average prompts, where a common beginning counts once.
+/// The mean number of predicted tokens of a text; 0 for questions.
+fn mean_predictions(examples: &[Encoded]) -> f64 {
+    let texts = examples.iter().filter_map(Encoded::text);
+    texts.map(TextTarget::trained).sum::<usize>() as f64 / examples.len().max(1) as f64
+}
+
+/// Tokens of a batch of this many average prompts, where a common beginning counts once; those of
+/// texts have none.
 fn packed_tokens(examples: &[Encoded], batch: usize) -> f64 {
-    let prefix = if batch > 1 {
+    let are_texts = examples.iter().any(|example| example.text().is_some());
+    let prefix = if batch > 1 && !are_texts {
         common_prefix(&examples.iter().collect::<Vec<_>>()) as f64
     } else {
         0.0
@@ -184,6 +201,11 @@ pub fn duration(seconds: f64) -> String {
         seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),
         seconds => format!("{:.1} h", seconds / 3600.0),
     }
+}
+
+/// Weights of the output layer.
+fn output_weights(decoder: &DecoderConfig) -> f64 {
+    decoder.vocab_size as f64 * decoder.hidden_size as f64
 }
 
 /// Weights of all linear layers of the decoder.
