@@ -49,9 +49,10 @@ impl<'de> Visitor<'de> for FileVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<File, A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "normalizer" => drop(map.next_value::<Part>()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+            if key == "normalizer" {
+                map.next_value::<Part>()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(File)
@@ -75,9 +76,10 @@ impl<'de> Visitor<'de> for PartVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "precompiled_charsmap" => drop(map.next_value::<Charsmap>()?),
-                _ => drop(map.next_value::<Part>()?),
+            if key == "precompiled_charsmap" {
+                map.next_value::<Charsmap>()?;
+            } else {
+                map.next_value::<Part>()?;
             }
         }
         Ok(Part)
