@@ -238,19 +238,20 @@ impl TaskReader {
         needs_completion: bool,
     ) -> Result<Example, DataError> {
         let fields = self.task.form.text_fields();
+        let loss_on = match self.task.form {
+            Form::Text(_) => LossOn::All,
+            _ => self.task.loss_on,
+        };
         let reader = TextReader {
             template: self.template.as_ref(),
             label_field: fields.and_then(|fields| fields.label_field.as_deref()),
             needs_completion,
+            loss_on,
         };
         let (prompt, content) = match self.task.form {
             Form::Chat(_) => reader.chat(row)?,
             Form::Completion(_) => reader.completion(row)?,
             _ => reader.text(row)?,
-        };
-        let loss_on = match self.task.form {
-            Form::Text(_) => LossOn::All,
-            _ => self.task.loss_on,
         };
         Ok(Example {
             id,

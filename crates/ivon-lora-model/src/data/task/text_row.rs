@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::document::Content;
+use super::document::{Content, LossOn};
 use super::message::Message;
 use super::prompt::Prompt;
 use super::template::Template;
@@ -39,6 +39,8 @@ pub(super) struct TextReader<'a> {
     pub label_field: Option<&'a str>,
     /// Whether a row without a completion is refused.
     pub needs_completion: bool,
+    /// What the loss is on.
+    pub loss_on: LossOn,
 }
 
 impl TextReader<'_> {
@@ -79,15 +81,17 @@ impl TextReader<'_> {
         Err(missing(row, "messages"))
     }
 
-    /// `prompt` and `completion` as texts, or as lists of messages; those of the prompt are only
-    /// read.
+    /// `prompt` and `completion` as texts, or as lists of messages; unless the loss is on all tokens,
+    /// those of the prompt are only read.
     fn prompt_and_completion(&self, row: &Row) -> Result<Vec<Message>, DataError> {
         if !is_list(row.field("prompt")?) {
             return self.turn(row, row.text("prompt")?);
         }
         let mut messages = read_messages(row, "prompt")?;
         for message in &mut messages {
-            message.weight = (message.speaker == Speaker::Assistant).then_some(0.0);
+            let is_answer = message.speaker == Speaker::Assistant;
+            let weight = self.loss_on.weight_of_others();
+            message.weight = is_answer.then_some(weight);
         }
         if given(row, "completion").is_none() && given(row, "references").is_some() {
             let answer = self.completion_of(row)?;

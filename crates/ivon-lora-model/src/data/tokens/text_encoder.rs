@@ -55,11 +55,14 @@ pub struct EncodedText {
     pub merged: bool,
 }
 
+/// A part of a text, in bytes, and its weight in the loss.
+type WeighedPart = (Range<usize>, f32);
+
 /// A text with weights for its parts.
 struct Weighed {
     text: String,
-    /// Parts in ascending order, each with its weight.
-    parts: Vec<(Range<usize>, f32)>,
+    /// Its parts with weights of their own, in ascending order.
+    parts: Vec<WeighedPart>,
     /// The weight of everything else.
     others: f32,
 }
@@ -199,7 +202,7 @@ impl<'a> TextEncoder<'a> {
         whole: &str,
         answers: &[(usize, f32)],
         others: f32,
-    ) -> Result<Result<Vec<(Range<usize>, f32)>, DropReason>, DataError> {
+    ) -> Result<Result<Vec<WeighedPart>, DropReason>, DataError> {
         let mut parts = Vec::new();
         let Some(chat) = &self.chat else {
             return Ok(Ok(parts));
@@ -211,7 +214,7 @@ impl<'a> TextEncoder<'a> {
             let (Ok(before), Ok(after)) = (before, after) else {
                 return Ok(Err(DropReason::UnstableTemplate));
             };
-            let (before, after) = (before.text, after.text);
+            let (before, after) = (before.text, self.without_close(after.text, whole));
             if !after.starts_with(&before) || !whole.starts_with(&after) {
                 return Ok(Err(DropReason::UnstableTemplate));
             }
@@ -221,6 +224,17 @@ impl<'a> TextEncoder<'a> {
             parts.push((before.len()..after.len(), weight));
         }
         Ok(Ok(parts))
+    }
+
+    /// A rendered beginning of a conversation without the end token after its last turn, where the
+    /// whole goes on: some templates close every conversation with it.
+    fn without_close(&self, beginning: String, whole: &str) -> String {
+        let end = self.tokenizer.eos_token.as_deref();
+        let open = end.and_then(|end| beginning.strip_suffix(end));
+        match open {
+            Some(open) if !whole.starts_with(&beginning) => open.into(),
+            _ => beginning,
+        }
     }
 
     /// One sequence of at most the maximum length.

@@ -99,6 +99,9 @@ fn answers_in_the_prompt_of_a_conversation_are_only_read() {
         "prompt": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "3"}],
         "completion": [{"role": "assistant", "content": "4"}],
     });
+    let all = Task::named("chat").unwrap().with_loss_on(LossOn::All);
+    let found = read_by(&all, row.clone()).unwrap();
+    assert_eq!(said(&found)[1].2, Some(1.0));
     let found = read("chat", row).unwrap();
     let weights: Vec<_> = said(&found).iter().map(|(_, _, weight)| *weight).collect();
     assert_eq!(weights, [None, Some(0.0), None, None]);

@@ -203,6 +203,18 @@ fn a_template_that_is_not_stable_drops_the_row() {
 }
 
 #[test]
+fn a_template_that_closes_the_conversation_with_the_end_token_is_stable() {
+    let path = testing::workspace().join("testdata/templates/families/phi3.jinja");
+    let tokenizer = with_template(&std::fs::read_to_string(path).unwrap());
+    let row = example("", Content::Chat(dialogue()), LossOn::Assistant);
+    let found = &encoded(&tokenizer, 999, &row)[0];
+    assert_eq!(
+        trained(&tokenizer, found),
+        "On the mat.<|end|>\nOut.<|end|>\n</s>"
+    );
+}
+
+#[test]
 fn a_template_that_fails_names_the_row() {
     let tokenizer = with_template("{{ raise_exception('roles must alternate') }}");
     let row = example("", Content::Chat(dialogue()), LossOn::Assistant);
