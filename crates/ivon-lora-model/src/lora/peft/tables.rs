@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::options::PeftOptions;
 use crate::lora::contents::BASE_LAYER;
-use crate::lora::parameters::of_table;
+use crate::lora::parameters::{is_whole_table, of_table};
 use crate::lora::store::Matrices;
 use crate::lora::table::WHOLE;
-use crate::lora::{HostMatrix, LoraError, peft_name};
+use crate::lora::{LoraError, peft_name};
 use crate::model::{DecoderConfig, Table};
 
 /// Whether this is what PEFT saves of the base along with A and B of a table: that table.
@@ -42,24 +42,20 @@ pub(super) fn check_rows(
 
 /// Gives a table that nothing changes the change of the other one (`ensure_weight_tying`).
 pub(super) fn tie(matrices: &mut Matrices) {
-    let transposed = |matrix: &HostMatrix| matrix.transposed();
-    let pairs: [(&str, &str, &dyn Fn(&HostMatrix) -> HostMatrix); 3] = [
-        ("embed_tokens.weight", "lm_head.weight", &HostMatrix::clone),
-        (
-            "embed_tokens.lora_embedding_A",
-            "lm_head.lora_B",
-            &transposed,
-        ),
-        (
-            "embed_tokens.lora_embedding_B",
-            "lm_head.lora_A",
-            &transposed,
-        ),
+    // A of one end is B of the other, rows as columns.
+    let pairs = [
+        ("embed_tokens.weight", "lm_head.weight"),
+        ("embed_tokens.lora_embedding_A", "lm_head.lora_B"),
+        ("embed_tokens.lora_embedding_B", "lm_head.lora_A"),
     ];
-    for (one, other, change) in pairs {
+    for (one, other) in pairs {
         for [from, to] in [[one, other], [other, one]] {
             if let (Some(matrix), None) = (matrices.get(from), matrices.get(to)) {
-                matrices.insert(to.into(), change(matrix));
+                let same = match is_whole_table(from) {
+                    true => matrix.clone(),
+                    false => matrix.transposed(),
+                };
+                matrices.insert(to.into(), same);
             }
         }
     }
