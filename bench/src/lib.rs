@@ -7,6 +7,7 @@
 
 mod agree;
 mod compare;
+mod decode;
 mod flops;
 mod machine;
 mod measure;
@@ -40,6 +41,8 @@ enum Command {
     Compare(compare::Options),
     /// Run our side once and print JSON
     Ours(ours::OursOptions),
+    /// Measure decoding step by step: tokens per second, and against reading the weights
+    Decode(decode::Options),
     /// Measure how time and memory grow with batch, length, model, steps and draws
     Scaling(scaling::Options),
     /// Measure one point of `scaling` in this process and print JSON
@@ -68,6 +71,7 @@ pub fn run() -> Result<(), Failure> {
     match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
         Command::Ours(options) => ours::run(&options),
+        Command::Decode(options) => decode::run(&options),
         Command::Scaling(options) => scaling::run(&options),
         Command::ScalingPoint(options) => scaling::point::run(&options),
         Command::TextStep(options) => text::run(&options),

@@ -47,6 +47,8 @@ purposes! {
     Search = 12,
     /// Masks of rank dimensions.
     RankMask = 13,
+    /// The tokens of a text that a model writes.
+    Sampling = 14,
 }
 
 /// The stream at an address. `path` is a parameter, a file or a row; empty where there is only one.

@@ -13,8 +13,10 @@ mod plain;
 mod cpu;
 mod vocabulary;
 mod network;
+mod decoding;
 
 pub use crate::kernel::NextToken;
+pub use decoding::{Decoding, Prompt, Sequence};
 pub use hidden::Hidden;
 pub use network::Network;
 pub use observe::{Observation, Observer};

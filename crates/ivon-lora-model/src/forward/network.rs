@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::cpu::Host;
+use super::cpu::{FlatDraws, Host, SequenceCache};
 use super::hidden::Hidden;
 use super::observe::Observer;
 use super::plain::Plain;
@@ -13,7 +13,7 @@ use super::vocabulary::{
     VOCABULARY_PART, log_normaliser, log_sum_exp, mean_next_tokens, next_token,
 };
 use crate::data::Batch;
-use crate::kernel::{NextToken, OutputLayer};
+use crate::kernel::{self, NextToken, Output, OutputLayer};
 use crate::lora::Draw;
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix, LinearPath, Table};
 
@@ -192,6 +192,72 @@ impl Network {
         })
     }
 
+    /// Whether the decoder is the CPU's.
+    pub(super) fn is_host(&self) -> bool {
+        matches!(self.body, Body::Host(_))
+    }
+
+    /// A pass over new tokens of sequences on the CPU, see [`Host::read`].
+    pub(super) fn read(
+        &self,
+        draws: &FlatDraws,
+        batch: Batch,
+        owners: &[usize],
+        sequences: Vec<&mut SequenceCache>,
+    ) -> Option<Vec<f32>> {
+        match &self.body {
+            Body::Host(host) => Some(host.read(draws, batch, owners, sequences)),
+            Body::Plain(_) => None,
+        }
+    }
+
+    /// Logits of all tokens of the vocabulary at hidden states, `[S, V]`.
+    pub fn all_logits(&self, hidden: &Hidden) -> Vec<f32> {
+        if hidden.output.is_none() {
+            return self.logits_of_base(&numbers(hidden.states.clone()));
+        }
+        let parts = self.vocabulary(hidden).map(|part| self.logits_of(hidden, &part));
+        numbers(Tensor::cat(parts.collect(), 1))
+    }
+
+    /// Logits of all tokens of the vocabulary under a draw, `[S, V]`, from hidden states `[S, H]`.
+    pub(super) fn logits_under(&self, draw: &Draw, states: &[f32]) -> Vec<f32> {
+        if draw.adapter.table(Table::LmHead).is_none() {
+            return self.logits_of_base(states);
+        }
+        let width = self.config().hidden_size;
+        let states = TensorData::new(states.to_vec(), [states.len() / width, width]);
+        let hidden = Hidden {
+            states: Tensor::from_data(states, &self.device.clone().without_autodiff()),
+            output: None,
+            penalty: None,
+        };
+        self.all_logits(&with_output(hidden, &Batch::default(), draw))
+    }
+
+    /// Logits of all tokens by the base's output layer, `[S, V]`, from hidden states `[S, H]`.
+    fn logits_of_base(&self, hidden: &[f32]) -> Vec<f32> {
+        let matrix = self.output();
+        let rows = hidden.len() / self.config().hidden_size;
+        let mut logits = vec![0.0; rows * matrix.rows()];
+        let output = Output {
+            matrix,
+            y: &mut logits,
+            onto: None,
+        };
+        kernel::apply_to_few(hidden, vec![output]);
+        let ends = &self.config().ends;
+        let divisor = ends.logits_scaling as f32;
+        if divisor != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit /= divisor);
+        }
+        if let Some(cap) = ends.final_logit_softcapping.map(|cap| cap as f32) {
+            let limited = |logit: f32| (logit / cap).tanh() * cap;
+            logits.iter_mut().for_each(|logit| *logit = limited(*logit));
+        }
+        logits
+    }
+
     /// Logits of `tokens` at each of the hidden states, `[S, tokens]`: only these rows of the output
     /// table are read.
     pub fn logits_of(&self, hidden: &Hidden, tokens: &[u32]) -> Tensor<2> {
@@ -257,6 +323,12 @@ impl Network {
         let change = hidden.output.as_ref();
         self.finished(self.changed(logits, change.and_then(|change| change.logits_at(tokens))))
     }
+}
+
+/// The numbers of a tensor.
+fn numbers(tensor: Tensor<2>) -> Vec<f32> {
+    let data = tensor.into_data().convert::<f32>();
+    data.try_to_vec().unwrap_or_default()
 }
 
 /// With what the adapter of a draw does to the output layer.

@@ -6,8 +6,8 @@
 use crate::data::Batch;
 use crate::model::Rope;
 
-/// The rotations of a batch by one rotary embedding: a table with a row per position, and, where
-/// the length of a sequence counts, per length.
+/// The rotations of a batch by one rotary embedding: a table with a row per position in use,
+/// and, where the length of a sequence counts, per length.
 #[derive(Clone, Debug)]
 pub struct RotaryTable {
     /// The number of columns of a head that are rotated.
@@ -30,33 +30,34 @@ impl RotaryTable {
             rows: Vec::with_capacity(batch.len()),
         };
         let lengths = sequence_lengths(batch);
-        // Each class of lengths with its first row, and the number of its rows.
-        let mut classes: Vec<(usize, usize, usize)> = Vec::new();
+        // Each class of lengths with its first row, and the positions of its rows.
+        let mut classes: Vec<(usize, u32, Vec<u32>)> = Vec::new();
         let mut rows = 0;
         for (segment, &length) in batch.segments.iter().zip(&lengths) {
             let class = rope.length_class(length);
-            let first = match classes.iter().find(|(known, ..)| *known == class) {
-                Some((_, first, _)) => *first,
-                None => {
-                    let of_class = lengths.iter().filter(|l| rope.length_class(**l) == class);
-                    let longest = of_class.max().copied().unwrap_or(0);
-                    table.extend(rope, rope.inverse_frequencies(head_dim, length), longest);
-                    classes.push((class, rows, longest));
-                    rows += longest;
-                    rows - longest
-                }
-            };
-            let positions = &batch.positions[segment.start..segment.start + segment.len];
-            let positions = positions.iter().map(|&position| position + first as u32);
-            table.rows.extend(positions);
+            let known = classes.iter().position(|(known, ..)| *known == class);
+            let place = known.unwrap_or_else(|| {
+                let is_alike = |length: usize| rope.length_class(length) == class;
+                let positions = positions_of(batch, &lengths, is_alike);
+                let frequencies = rope.inverse_frequencies(head_dim, length);
+                table.extend(rope, frequencies, &positions);
+                let first = rows;
+                rows += positions.len() as u32;
+                classes.push((class, first, positions));
+                classes.len() - 1
+            });
+            let (_, first, positions) = &classes[place];
+            let own = &batch.positions[segment.start..segment.start + segment.len];
+            let row = |own: &u32| first + positions.partition_point(|known| known < own) as u32;
+            table.rows.extend(own.iter().map(row));
         }
         table
     }
 
-    /// Adds rows for the positions below `count`.
-    fn extend(&mut self, rope: &Rope, frequencies: Vec<f32>, count: usize) {
+    /// Adds rows for these positions.
+    fn extend(&mut self, rope: &Rope, frequencies: Vec<f32>, positions: &[u32]) {
         let factor = rope.attention_factor();
-        for position in 0..count as u32 {
+        for &position in positions {
             let query_factor = rope.query_factor(position);
             for frequency in &frequencies {
                 let angle = f64::from(position as f32 * frequency);
@@ -81,6 +82,19 @@ impl RotaryTable {
         };
         columns.each_ref().map(Vec::as_slice)
     }
+}
+
+/// The positions of the tokens in sequences of some lengths, ascending.
+fn positions_of(batch: &Batch, lengths: &[usize], is_alike: impl Fn(usize) -> bool) -> Vec<u32> {
+    let segments = batch.segments.iter().zip(lengths);
+    let alike = segments.filter(|(_, length)| is_alike(**length));
+    let mut positions: Vec<u32> = alike
+        .flat_map(|(segment, _)| &batch.positions[segment.start..segment.start + segment.len])
+        .copied()
+        .collect();
+    positions.sort_unstable();
+    positions.dedup();
+    positions
 }
 
 /// The length of the sequence that each segment belongs to.
@@ -124,5 +138,22 @@ mod tests {
         let second = rope.inverse_frequencies(4, 5)[1];
         assert_eq!(sine[3 * 2 + 1], second.sin());
         assert_eq!(sine[2 + 1], rope.inverse_frequencies(4, 2)[1].sin());
+    }
+
+    #[test]
+    fn a_token_far_along_its_sequence_needs_a_row_of_its_own_only() {
+        let rope = Rope {
+            theta: 100.0,
+            scaling: RopeScaling::Default,
+            partial_rotary_factor: None,
+        };
+        let mut batch = Batch::default();
+        batch.push_after(5000, &[1]);
+        batch.push_after(7, &[1, 2]);
+        let table = RotaryTable::new(&rope, 4, &batch);
+        assert_eq!(table.rows, [2, 0, 1]);
+        let [_, sine] = table.of(false);
+        assert_eq!(sine.len(), 3 * 2);
+        assert_eq!(sine[4], f64::from(5000f32).sin() as f32);
     }
 }

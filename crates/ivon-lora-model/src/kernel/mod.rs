@@ -16,6 +16,7 @@ mod norms;
 mod convolution;
 mod delta_rule;
 mod frozen;
+mod few_rows;
 mod vocabulary;
 mod cholesky;
 
@@ -25,6 +26,7 @@ pub use convolution::{Convolution, ConvolutionInputs};
 pub use delta_rule::{
     DeltaRule, DeltaRuleGradients, DeltaRuleScratch, delta_rule, delta_rule_backward,
 };
+pub use few_rows::apply_to_few;
 pub(crate) use frozen::apply_transposed;
 pub use frozen::{Output, apply};
 pub use gates::{
@@ -36,6 +38,7 @@ pub use norms::{gated_norm, gated_norm_backward, l2_norm, l2_norm_backward};
 pub(crate) use pool::{Buffer, Pool};
 pub(crate) use product::Shared;
 pub use product::{Factor, Target, Threads, View, product};
+pub use rows::log_sum_exp;
 pub(crate) use rows::{
     add, add_bias, gated, gated_backward, rms_norm, rms_norm_again, rms_norm_backward, rotate,
     scale, scale_and_add, softmax_row,

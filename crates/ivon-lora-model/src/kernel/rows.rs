@@ -11,6 +11,8 @@ use super::simd::wide;
 const LANES: usize = 16;
 /// Rows of a task.
 const ROWS: usize = 16;
+/// Numbers that are added up in f32.
+const SUMMED: usize = 4096;
 
 /// Σ a·b.
 #[inline(always)]
@@ -264,6 +266,37 @@ pub fn softmax_row(scores: &mut [f32], from: usize, to: usize) {
     }
 }
 
+/// ln Σ eˣ, −∞ for no numbers.
+pub fn log_sum_exp(x: &[f32]) -> f64 {
+    let (mut largest, mut total) = (f32::NEG_INFINITY, 0.0f64);
+    wide(
+        #[inline(always)]
+        || {
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            for chunk in x.chunks(LANES) {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane = if x > *lane { x } else { *lane };
+                }
+            }
+            largest = lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            // Sums of f32 stay short, so that a large vocabulary does not cost digits.
+            for part in x.chunks(SUMMED) {
+                let mut sums = [0.0f32; LANES];
+                for chunk in part.chunks(LANES) {
+                    for (sum, x) in sums.iter_mut().zip(chunk) {
+                        *sum += exp(x - largest);
+                    }
+                }
+                total += f64::from(sums.iter().sum::<f32>());
+            }
+        },
+    );
+    match x.is_empty() {
+        true => f64::NEG_INFINITY,
+        false => f64::from(largest) + total.ln(),
+    }
+}
+
 /// x ← factor · x.
 pub fn scale(x: &mut [f32], factor: f32) {
     if factor != 1.0 {
@@ -400,6 +433,19 @@ mod tests {
             rotate(&mut x, [12, 6, 4], &[2], [&cosine, &sine], back);
             assert_eq!(x, spread(&narrow));
         }
+    }
+
+    #[test]
+    fn the_logarithm_of_a_sum_of_exponentials_is_its_definition() {
+        for count in [1, 15, 4096, 50_000] {
+            let x: Vec<f32> = (0..count)
+                .map(|i| (i * 7919 % 613) as f32 / 30.0 - 200.0)
+                .collect();
+            let sum: f64 = x.iter().map(|x| (f64::from(*x) + 200.0).exp()).sum();
+            let off = log_sum_exp(&x) - (sum.ln() - 200.0);
+            assert!(off.abs() < 1e-6, "{count}: {off}");
+        }
+        assert_eq!(log_sum_exp(&[]), f64::NEG_INFINITY);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! 256-wide "K" formats and IQ4_XS also have 4- to 6-bit scales for sub-blocks of 16 or 32. The
 //! 4-bit integers of IQ4_NL, IQ4_XS and MXFP4 are positions in a table of levels.
 
+use half::f16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 
 use super::encoding::Encoding;
 
@@ -18,6 +18,13 @@ use super::encoding::Encoding;
 /// # Panics
 /// If the length of `bytes` does not fit.
 pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
+    decode_row(encoding, bytes, out);
+}
+
+/// [`dequantize_row`] as part of its caller, compiled for the instructions that are available
+/// there.
+#[inline(always)]
+pub fn decode_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(
         Some(bytes.len()),
         encoding.row_bytes(out.len()),
@@ -30,12 +37,11 @@ pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
             .iter_mut()
             .zip(bytes.as_chunks().0)
             .for_each(|(x, b)| *x = f32::from_le_bytes(*b)),
-        Encoding::F16 => halves(bytes, out, f16::from_le_bytes, |from, to| {
-            from.convert_to_f32_slice(to)
-        }),
-        Encoding::BF16 => halves(bytes, out, bf16::from_le_bytes, |from, to| {
-            from.convert_to_f32_slice(to)
-        }),
+        Encoding::F16 => halves(bytes, out),
+        Encoding::BF16 => out
+            .iter_mut()
+            .zip(bytes.as_chunks().0)
+            .for_each(|(x, b)| *x = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)),
         Encoding::Q4_0 => each(bytes, out, q4_0),
         Encoding::Q4_1 => each(bytes, out, q4_1),
         Encoding::Q5_0 => each(bytes, out, q5_0),
@@ -66,20 +72,15 @@ fn each<const BYTES: usize, const VALUES: usize>(
 }
 
 /// Reads halves through an aligned buffer, because `half` converts many at once where the CPU can.
-fn halves<H: Copy + Default>(
-    bytes: &[u8],
-    out: &mut [f32],
-    read: fn([u8; 2]) -> H,
-    convert: fn(&[H], &mut [f32]),
-) {
-    let mut buffer = [H::default(); 64];
+fn halves(bytes: &[u8], out: &mut [f32]) {
+    let mut buffer = [f16::ZERO; 64];
     for (bytes, out) in bytes.chunks(128).zip(out.chunks_mut(64)) {
         let buffer = &mut buffer[..out.len()];
         buffer
             .iter_mut()
             .zip(bytes.as_chunks().0)
-            .for_each(|(half, pair)| *half = read(*pair));
-        convert(buffer, out);
+            .for_each(|(half, pair)| *half = f16::from_le_bytes(*pair));
+        buffer.convert_to_f32_slice(out);
     }
 }
 
@@ -90,6 +91,7 @@ fn scale(block: &[u8], at: usize) -> f32 {
 }
 
 /// `(q − 8)·d`: d, 16 bytes of low and high nibbles.
+#[inline(always)]
 fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = scale(block, 0);
     for i in 0..16 {
@@ -99,6 +101,7 @@ fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
 }
 
 /// `q·d + m`.
+#[inline(always)]
 fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     let (d, m) = (scale(block, 0), scale(block, 2));
     for i in 0..16 {
@@ -119,6 +122,7 @@ fn fives(high: [u8; 4], nibbles: &[u8; 16], mut put: impl FnMut(usize, u8)) {
 }
 
 /// `(q − 16)·d`.
+#[inline(always)]
 fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
     let [
         d0,
@@ -149,6 +153,7 @@ fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
 }
 
 /// `q·d + m`.
+#[inline(always)]
 fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     let (d, m) = (scale(block, 0), scale(block, 2));
     let nibbles = block.last_chunk().unwrap_or(&[0; 16]);
@@ -158,6 +163,7 @@ fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
 }
 
 /// `q·d`, q signed bytes.
+#[inline(always)]
 fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let d = scale(block, 0);
     for i in 0..32 {
@@ -185,6 +191,7 @@ pub fn quantize_q8_0(row: &[f32], bytes: &mut Vec<u8>) {
 }
 
 /// 16 sub-blocks of 16: `d·s·q − dmin·m`; 4-bit s and m, 2-bit q.
+#[inline(always)]
 fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let (scales, quants) = (&block[..16], &block[16..80]);
     let (d, dmin) = (scale(block, 80), scale(block, 82));
@@ -208,6 +215,7 @@ fn two_bits(sub: usize) -> (usize, usize) {
 }
 
 /// 16 sub-blocks of 16: `d·(s − 32)·(q − 4)`; 6-bit s, 3-bit q with the high bit in a mask.
+#[inline(always)]
 fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let (high, quants, scales, d) = (
         &block[..32],
@@ -246,6 +254,7 @@ fn scale_and_minimum(packed: &[u8], sub: usize) -> (f32, f32) {
 }
 
 /// 8 sub-blocks of 32: `d·s·q − dmin·m`; 6-bit s and m, 4-bit q.
+#[inline(always)]
 fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, dmin, quants) = (scale(block, 0), scale(block, 2), &block[16..]);
     for (sub, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -259,6 +268,7 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 }
 
 /// [`q4_k`] with a fifth bit: bit `sub` of one of 32 bytes.
+#[inline(always)]
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, dmin, high, quants) = (
         scale(block, 0),
@@ -277,6 +287,7 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 }
 
 /// 16 sub-blocks of 16: `d·s·(q − 32)`; s signed bytes, q four low and two high bits.
+#[inline(always)]
 fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let (low, high, scales, d) = (
         &block[..128],
@@ -321,12 +332,14 @@ fn levels(nibbles: &[u8; 16], d: f32, table: &[i8; 16], out: &mut [f32; 32]) {
 }
 
 /// `d·level(q)`.
+#[inline(always)]
 fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     let nibbles = block.last_chunk().unwrap_or(&[0; 16]);
     levels(nibbles, scale(block, 0), &IQ4_LEVELS, out);
 }
 
 /// 8 sub-blocks of 32: `d·(s − 32)·level(q)`; 6-bit s, whose two high bits lie in a u16.
+#[inline(always)]
 fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
     let (d, low) = (scale(block, 0), &block[4..8]);
     let high = u16::from_le_bytes([block[2], block[3]]);
@@ -340,12 +353,14 @@ fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
 
 /// `2^(e − 128)·level(q)`: e a byte without sign (E8M0), one less than its bias of 127 as the
 /// levels are doubled.
+#[inline(always)]
 fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
     let [e, nibbles @ ..] = block;
     levels(nibbles, half_power_of_two(*e), &MXFP4_LEVELS, out);
 }
 
 /// `2^(e − 128)`, of which the smallest two are subnormal.
+#[inline(always)]
 fn half_power_of_two(e: u8) -> f32 {
     f32::from_bits(match e {
         0 | 1 => 0x0020_0000 << e,

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::config::DecoderConfig;
 use super::config_json::ConfigFile;
 use super::error::ModelError;
-use super::gguf::GgufCheckpoint;
 use super::gguf::split::part_of_name;
+use super::gguf::{GgufCheckpoint, GgufFile};
 use super::hub::{self, HubName, HubSettings, Purpose};
 use super::layout::{self, HEAD};
 use super::mapped::file_name;
@@ -252,6 +252,14 @@ impl Checkpoint {
         match &self.source {
             Source::Folder { path, .. } => Some(path),
             Source::Gguf(_) => None,
+        }
+    }
+
+    /// The GGUF file of the model; none for a folder.
+    pub(super) fn gguf(&self) -> Option<&GgufFile> {
+        match &self.source {
+            Source::Folder { .. } => None,
+            Source::Gguf(gguf) => Some(gguf.file()),
         }
     }
 

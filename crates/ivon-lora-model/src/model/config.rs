@@ -147,6 +147,19 @@ impl DecoderConfig {
         shared
     }
 
+    /// The window through which later tokens see the keys and values of each layer, the widest one
+    /// if several layers use them; none: they see all, `[num_hidden_layers]`.
+    pub fn windows_on_keys(&self) -> Vec<Option<usize>> {
+        let mut windows: Vec<_> = self.layers.iter().map(LayerKind::window).collect();
+        for attention in self.layers.iter().filter_map(LayerKind::attention) {
+            if let KeyValues::OfLayer(layer) = attention.key_values {
+                let both = windows[layer].zip(attention.window);
+                windows[layer] = both.map(|(one, other)| one.max(other));
+            }
+        }
+        windows
+    }
+
     /// The distinct rotary embeddings, each with the width of its heads, and for each layer the
     /// index of its own, `[num_hidden_layers]`.
     pub fn ropes(&self) -> (Vec<(&Rope, usize)>, Vec<Option<usize>>) {

@@ -27,11 +27,13 @@ mod tokenizer;
 pub(crate) mod companions;
 mod hub;
 mod checkpoint;
+mod end_tokens;
 mod headers;
 mod matrix;
 mod decoder;
 
 pub use attention::{Attention, HeadNorm, KeyValues};
+pub(crate) use blocks::decode_row;
 pub use change::{Change, NumberChange, Order, Regrouped};
 pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, Ends};

@@ -36,17 +36,26 @@ pub struct Batch {
 impl Batch {
     /// Appends a segment below `parent` and returns its index. `tokens` must not be empty.
     pub fn push(&mut self, tokens: &[u32], parent: Option<usize>, key: u64) -> usize {
-        let start = self.tokens.len();
-        let offset = parent.map_or(0, |parent| {
+        let first = parent.map_or(0, |parent| {
             let above = &self.segments[parent];
             self.positions[above.start + above.len - 1] + 1
         });
+        self.push_at(first, tokens, parent, key)
+    }
+
+    /// Appends a segment whose tokens come after `past` others that are not in the batch, and
+    /// returns its index. `tokens` must not be empty.
+    pub fn push_after(&mut self, past: usize, tokens: &[u32]) -> usize {
+        self.push_at(past as u32, tokens, None, 0)
+    }
+
+    fn push_at(&mut self, first: u32, tokens: &[u32], parent: Option<usize>, key: u64) -> usize {
+        let (start, len) = (self.tokens.len(), tokens.len());
         self.tokens.extend_from_slice(tokens);
-        self.positions
-            .extend((0..tokens.len() as u32).map(|index| offset + index));
+        self.positions.extend(first..first + len as u32);
         self.segments.push(Segment {
             start,
-            len: tokens.len(),
+            len,
             parent,
             key,
         });

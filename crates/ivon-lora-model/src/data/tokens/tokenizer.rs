@@ -188,7 +188,20 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot decode them; an id outside the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        guard_result("tokenizers", || self.inner.decode(tokens, false)).map_err(|reason| {
+        self.decoded(tokens, false)
+    }
+
+    /// The text of token ids without special tokens.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_text(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        self.decoded(tokens, true)
+    }
+
+    fn decoded(&self, tokens: &[u32], without_special: bool) -> Result<String, TokenizerError> {
+        let decode = || self.inner.decode(tokens, without_special);
+        guard_result("tokenizers", decode).map_err(|reason| {
             let tokens = tokens
                 .iter()
                 .map(u32::to_string)

@@ -10,8 +10,10 @@
 
 use rayon::prelude::*;
 
+use super::cache::Carry;
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::{LayerPass, MixerGradient};
+use super::runs::Carried;
 use crate::kernel::{
     self, Buffer, Convolution, DeltaRule, DeltaRuleGradients, DeltaRuleScratch, Shared, View,
     delta_rule, delta_rule_backward,
@@ -28,7 +30,7 @@ const INPUTS: [Projection; 4] = [
 
 /// The state of all value heads after a segment, `[value heads, d_k, d_v]`; none if no segment
 /// continues it.
-type States = Vec<Option<Vec<f32>>>;
+type States = Carried;
 
 /// What the forward pass keeps.
 pub struct DeltaNetTape {
@@ -102,7 +104,10 @@ impl LayerPass<'_> {
         let [(qkv, low_qkv), (z, low_z), (b, low_b), (a, low_a)] = self.project(INPUTS, x, None);
         let inputs = self.rule_inputs(net, &qkv, [&b, &a]);
         let mut o = self.take(z.len());
-        let states = self.run_rule(net, &inputs, &mut o);
+        let mut states = self.run_rule(net, &inputs, &mut o);
+        if self.pass.cache.is_some() {
+            self.leave(Carry::State, std::mem::take(&mut states));
+        }
         let gated = self.gated_output(&o, &z);
         let [(y, low_out)] = self.project([Projection::DeltaOut], &gated, onto);
         let tape = DeltaNetTape {
@@ -138,7 +143,8 @@ impl LayerPass<'_> {
     }
 
     fn rule_inputs(&self, net: &DeltaNet, qkv: &[f32], ba: [&[f32]; 2]) -> RuleInputs {
-        let mixed = self.along_runs(&self.delta_filters(net)).apply(qkv);
+        let (mixed, tails) = self.along_runs(&self.delta_filters(net)).apply(qkv);
+        self.leave(Carry::Inputs, tails);
         let len = mixed.len() / net.qkv_width() * net.key_width();
         let (mut q, mut k) = (self.take(len), self.take(len));
         let width = net.key_head_dim;
@@ -160,6 +166,7 @@ impl LayerPass<'_> {
     /// Writes o `[N, values]`; returns the states at which segments are continued.
     fn run_rule(&self, net: &DeltaNet, inputs: &RuleInputs, o: &mut [f32]) -> States {
         let (batch, runs) = (self.pass.batch, self.pass.runs);
+        let past = self.past(Carry::State);
         let mut states: States = vec![None; batch.segments.len()];
         let out = Shared::new(o);
         for level in &runs.levels {
@@ -177,7 +184,10 @@ impl LayerPass<'_> {
                     let (place, head) = (task / net.value_heads, task % net.value_heads);
                     let segment = &batch.segments[level[place]];
                     let tokens = segment.start..segment.start + segment.len;
-                    let above = segment.parent.and_then(|parent| states[parent].as_ref());
+                    let above = match segment.parent {
+                        Some(parent) => states[parent].as_ref(),
+                        None => past.get(level[place]).and_then(Option::as_ref),
+                    };
                     let start = above.map(|above| &above[head_state(net, head)]);
                     let rule = inputs.head(net, &tokens, head, start);
                     let stride = net.value_width();

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::layout::{PairNumbers, PairPlace};
 use super::magnitude::{Magnitude, row_lengths};
-use super::pass::{LayerPass, Pass};
+use super::pass::{DrawTokens, LayerPass, Pass};
 use crate::forward::Observation;
 use crate::kernel::{
     self, Buffer, Factor, Output, Target, Threads, View, apply, apply_transposed, product,
@@ -68,6 +68,8 @@ struct PairGradient {
 /// A pair in a pass.
 struct Pair<'a> {
     pass: &'a Pass<'a>,
+    /// The adapter, flat.
+    adapter: &'a [f32],
     place: &'a PairPlace,
     /// W.
     weight: &'a FrozenMatrix,
@@ -97,13 +99,12 @@ impl<'a> LayerPass<'a> {
             .zip(lows.par_iter_mut())
             .with_max_len(1);
         each.for_each(|((&projection, y), low)| {
-            let pair = self.pair(projection, threads);
             let has_magnitudes = self.has_magnitudes(projection);
             let bias = self.weights.linear(projection).bias.as_ref();
             if let Some(bias) = bias.filter(|_| !has_magnitudes) {
                 kernel::add_bias(y, bias);
             }
-            *low = pair.map(|pair| pair.forward(x, y));
+            *low = self.add_low_of_draws(projection, x, y, threads);
             if let Some(bias) = bias.filter(|_| has_magnitudes) {
                 kernel::add_bias(y, bias);
             }
@@ -115,6 +116,40 @@ impl<'a> LayerPass<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) += penalty;
         lows
+    }
+
+    /// y += s · B f(x, A drop(x)) with the A and B of each draw for its rows, and what the backward
+    /// pass needs, which there is for a single draw only.
+    fn add_low_of_draws(
+        &self,
+        projection: Projection,
+        x: &[f32],
+        y: &mut [f32],
+        threads: Threads,
+    ) -> Option<Low> {
+        let draws = self.pass.draws;
+        if let [draw] = draws {
+            let pair = self.pair(projection, draw, threads);
+            return pair.map(|pair| pair.forward(x, y));
+        }
+        self.place(projection)?;
+        let weight = &self.weights.linear(projection).weight;
+        let (outputs, inputs) = (weight.rows(), weight.columns());
+        let mut rest = y;
+        let mut parts = Vec::with_capacity(draws.len());
+        for draw in draws {
+            let rows = self.rows(projection, draw);
+            let (y, after) = rest.split_at_mut(rows.len() * outputs);
+            parts.push((draw, &x[rows.start * inputs..rows.end * inputs], y));
+            rest = after;
+        }
+        let parts = parts.into_par_iter().filter(|(_, x, _)| !x.is_empty());
+        parts.for_each(|(draw, x, y)| {
+            if let Some(pair) = self.pair(projection, draw, Threads::One) {
+                pair.forward(x, y);
+            }
+        });
+        None
     }
 
     /// The gradients of the low-rank parts of projections of one x, in parallel; their
@@ -133,7 +168,7 @@ impl<'a> LayerPass<'a> {
             .layout
             .numbers(self.index, projections(), gradient);
         let pairs: Vec<_> = projections()
-            .map(|projection| self.pair(projection, threads))
+            .map(|projection| self.pair(projection, self.pass.draws.first()?, threads))
             .collect();
         let mut backs: Vec<Option<PairGradient>> = through.iter().map(|_| None).collect();
         let each = through.iter().zip(&pairs).zip(numbers).zip(&mut backs);
@@ -182,12 +217,18 @@ impl<'a> LayerPass<'a> {
         place.is_some_and(|place| place.magnitudes.is_some())
     }
 
-    /// The pair of a projection, if it is adapted.
-    fn pair(&self, projection: Projection, threads: Threads) -> Option<Pair<'a>> {
+    /// The pair of a projection under a draw, if it is adapted.
+    fn pair(
+        &self,
+        projection: Projection,
+        draw: &DrawTokens<'a>,
+        threads: Threads,
+    ) -> Option<Pair<'a>> {
         let place = self.place(projection)?;
         let tokens = self.tokens(projection);
         Some(Pair {
             pass: self.pass,
+            adapter: draw.adapter,
             place,
             weight: &self.weights.linear(projection).weight,
             path: place.path.to_string(),
@@ -220,13 +261,13 @@ type Work<'a, 'b> = (
 impl Pair<'_> {
     /// A, `[r, in]`.
     fn a(&self) -> View<'_> {
-        let (a, rank) = (&self.pass.adapter[self.place.a.clone()], self.place.rank);
+        let (a, rank) = (&self.adapter[self.place.a.clone()], self.place.rank);
         View::new(a, rank, a.len() / rank)
     }
 
     /// B, `[out, r]`.
     fn b(&self) -> View<'_> {
-        let (b, rank) = (&self.pass.adapter[self.place.b.clone()], self.place.rank);
+        let (b, rank) = (&self.adapter[self.place.b.clone()], self.place.rank);
         View::new(b, b.len() / rank, rank)
     }
 
@@ -239,7 +280,7 @@ impl Pair<'_> {
             keys: &self.keys,
             count,
             rank: self.place.rank,
-            weights: &self.pass.adapter[place.range.clone()],
+            weights: &self.adapter[place.range.clone()],
             threads: self.threads,
         };
         Some((place.side.as_ref(), rows))
@@ -308,7 +349,7 @@ impl Pair<'_> {
         }
         y.iter_mut().zip(z.iter()).for_each(|(y, z)| *y -= z);
         let lengths = row_lengths(self.weight, self.a(), self.b(), self.place.scaling);
-        Some(Magnitude::new(z, lengths, &self.pass.adapter[range]))
+        Some(Magnitude::new(z, lengths, &self.adapter[range]))
     }
 
     /// Writes the gradients of the pair's parameters to `gradient`; none if the forward pass kept

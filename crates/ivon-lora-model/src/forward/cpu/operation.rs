@@ -13,12 +13,13 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
 use super::attention::{asked_tiles, tiles};
+use super::cache::PassCache;
 use super::key_values::{KeysAndValues, SharedKeyValues};
 use super::layer::Tape;
 use super::layer_inputs::LayerInputs;
 use super::layout::AdapterLayout;
 use super::magnitude::row_lengths;
-use super::pass::{LayerPass, Pass};
+use super::pass::{DrawTokens, LayerPass, Pass};
 use super::per_layer_input::LayerInputsTape;
 use super::runs::Runs;
 use crate::data::Batch;
@@ -36,6 +37,8 @@ pub struct Host {
     ropes: Vec<Option<usize>>,
     /// Whether later layers use the keys and values of a layer.
     is_shared: Vec<bool>,
+    /// The window of those that see the keys of each layer; none: all tokens are seen.
+    pub(super) windows: Vec<Option<usize>>,
     pool: Pool,
     recompute: bool,
 }
@@ -43,13 +46,29 @@ pub struct Host {
 /// One forward pass: the inputs of the operation besides the adapter's parameters.
 #[derive(Clone, Debug)]
 pub struct Call {
-    host: Arc<Host>,
-    batch: Arc<Batch>,
-    layout: Arc<AdapterLayout>,
+    pub(super) host: Arc<Host>,
+    pub(super) batch: Arc<Batch>,
+    pub(super) layout: Arc<AdapterLayout>,
     /// Whether anything above needs the gradient of the embeddings.
-    tracks_embeddings: bool,
-    dropout: Option<Dropout>,
-    observer: Option<Arc<dyn Observer>>,
+    pub(super) tracks_embeddings: bool,
+    pub(super) dropout: Option<Dropout>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+}
+
+/// What a pass is given besides its batch.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub draws: &'a [DrawTokens<'a>],
+    /// The embeddings `[N, H]` if the adapter changes them, else empty.
+    pub changed: &'a [f32],
+    pub cache: Option<&'a PassCache>,
+}
+
+/// What the layers of a pass share with each other.
+#[derive(Clone, Copy)]
+struct Between<'a> {
+    key_values: &'a SharedKeyValues,
+    inputs: Option<&'a LayerInputs>,
 }
 
 /// What a layer keeps for its backward pass: everything, or only its input.
@@ -72,7 +91,7 @@ impl LayerTape {
 type Inputs = (LayerInputs, LayerInputsTape);
 
 /// What a forward pass keeps.
-struct Tapes {
+pub(super) struct Tapes {
     layers: Vec<LayerTape>,
     inputs: Option<Inputs>,
     /// The keys and values that several layers use, by layer.
@@ -93,6 +112,7 @@ impl Host {
         Self {
             ropes: decoder.config.ropes().1,
             is_shared: decoder.config.layers_with_shared_keys(),
+            windows: decoder.config.windows_on_keys(),
             decoder,
             pool: Pool::default(),
             recompute,
@@ -152,9 +172,9 @@ impl Call {
     /// and wake it again.
     fn with_pass<R: Send>(
         &self,
-        adapter: &[f32],
+        given: Given<'_>,
+        between: Between<'_>,
         d_penalty: f32,
-        (key_values, inputs): (&SharedKeyValues, Option<&LayerInputs>),
         work: impl FnOnce(&Pass<'_>) -> R + Send,
     ) -> R {
         let ropes = self.host.decoder.config.ropes().0.into_iter();
@@ -162,22 +182,27 @@ impl Call {
             .map(|(rope, width)| RotaryTable::new(rope, width, &self.batch))
             .collect();
         let keys = self.keys();
-        let runs = Runs::of(&self.batch);
-        let tiles = [tiles(&self.batch), asked_tiles(&self.batch)];
+        let runs = Runs::of(&self.batch, given.cache.is_some());
+        // Where tokens attend to earlier passes they do so one by one.
+        let tiles = match given.cache.is_some_and(|cache| cache.has_past) {
+            true => [Vec::new(), Vec::new()],
+            false => [tiles(&self.batch), asked_tiles(&self.batch)],
+        };
         let pass = Pass {
             config: &self.host.decoder.config,
             pool: &self.host.pool,
             batch: &self.batch,
             rotary: &rotary,
             runs: &runs,
-            adapter,
+            draws: given.draws,
             layout: &self.layout,
             dropout: self.dropout,
             observer: self.observer.as_deref(),
             tiles: [&tiles[0], &tiles[1]],
             keys: &keys,
-            key_values,
-            inputs,
+            key_values: between.key_values,
+            inputs: between.inputs,
+            cache: given.cache,
             penalty: Mutex::new(0.0),
             d_penalty,
         };
@@ -231,11 +256,36 @@ impl Call {
     /// The outputs of the operation, and what the backward pass needs if `kept`. `flat` has the
     /// adapter, and the embeddings if the adapter changes them.
     fn forward(&self, flat: &[f32], kept: bool) -> (TensorData, Option<Tapes>) {
-        let key_values = SharedKeyValues::default();
         let (adapter, changed) = flat.split_at(self.layout.len().min(flat.len()));
-        let (x, inputs) = self.embed(adapter, changed);
-        let given = (&key_values, inputs.as_ref().map(|inputs| &inputs.0));
-        let (outputs, run) = self.with_pass(adapter, 0.0, given, |pass| {
+        let draws = [self.all_tokens(adapter)];
+        let given = Given {
+            draws: &draws,
+            changed,
+            cache: None,
+        };
+        let (outputs, tapes) = self.run(given, kept);
+        let len = outputs.len();
+        (TensorData::new(outputs, [len]), tapes)
+    }
+
+    /// All tokens under one adapter.
+    fn all_tokens<'a>(&self, adapter: &'a [f32]) -> DrawTokens<'a> {
+        DrawTokens {
+            adapter,
+            tokens: 0..self.batch.len(),
+        }
+    }
+
+    /// The hidden states at the requested tokens, followed by the penalty if there is one, and what
+    /// the backward pass needs if `kept`.
+    pub(super) fn run(&self, given: Given<'_>, kept: bool) -> (Vec<f32>, Option<Tapes>) {
+        let key_values = SharedKeyValues::default();
+        let (x, inputs) = self.embed(given);
+        let between = Between {
+            key_values: &key_values,
+            inputs: inputs.as_ref().map(|inputs| &inputs.0),
+        };
+        let (outputs, run) = self.with_pass(given, between, 0.0, |pass| {
             let (last, layers) = self.run_layers(pass, x, kept);
             let config = &self.host.decoder.config;
             let mut states = self.host.pool.take(last.len());
@@ -255,33 +305,36 @@ impl Call {
             (outputs, (last, inverse, layers))
         });
         let (last, inverse, layers) = run;
-        let len = outputs.len();
+        let adapter = given.draws.first().map(|draw| draw.adapter);
         let tapes = kept.then(|| Tapes {
             layers,
             inputs,
             key_values: key_values.into_values(),
             last,
             inverse,
-            adapter: adapter.to_vec(),
-            inputs_len: flat.len(),
+            inputs_len: adapter.map_or(0, <[f32]>::len) + given.changed.len(),
+            adapter: adapter.unwrap_or_default().to_vec(),
         });
-        (TensorData::new(outputs, [len]), tapes)
+        (outputs, tapes)
     }
 
-    /// The embeddings `[N, H]`, those that are `changed` or else the base's, and the inputs that the
+    /// The embeddings `[N, H]`, those that are changed or else the base's, and the inputs that the
     /// layers have of their own.
-    fn embed(&self, adapter: &[f32], changed: &[f32]) -> (Buffer, Option<Inputs>) {
+    fn embed(&self, given: Given<'_>) -> (Buffer, Option<Inputs>) {
         let decoder = &self.host.decoder;
         let hidden = decoder.config.hidden_size;
         let mut x = self.host.pool.take(self.batch.len() * hidden);
-        if changed.is_empty() {
+        if given.changed.is_empty() {
             self.look_up(&mut x);
         } else {
-            x.copy_from_slice(changed);
+            x.copy_from_slice(given.changed);
         }
         let inputs = decoder.per_layer_inputs.as_ref().map(|tables| {
-            let given = (&SharedKeyValues::default(), None);
-            self.with_pass(adapter, 0.0, given, |pass| {
+            let between = Between {
+                key_values: &SharedKeyValues::default(),
+                inputs: None,
+            };
+            self.with_pass(given, between, 0.0, |pass| {
                 self.outside(pass).layer_inputs(tables, &x)
             })
         });
@@ -362,8 +415,17 @@ impl Call {
         let (d_states, d_penalty) = d_outputs.split_at(last.len());
         let d_penalty = d_penalty.first().copied().unwrap_or(0.0);
         let key_values = SharedKeyValues::again(key_values);
-        let given = (&key_values, inputs.as_ref().map(|inputs| &inputs.0));
-        self.with_pass(&adapter, d_penalty, given, |pass| {
+        let draws = [self.all_tokens(&adapter)];
+        let given = Given {
+            draws: &draws,
+            changed: &[],
+            cache: None,
+        };
+        let between = Between {
+            key_values: &key_values,
+            inputs: inputs.as_ref().map(|inputs| &inputs.0),
+        };
+        self.with_pass(given, between, d_penalty, |pass| {
             let mut d = self.host.pool.take(last.len());
             kernel::rms_norm_backward(d_states, &last, &decoder.norm, &inverse, &mut d, false);
             let mut dx = self.layers_backward(pass, d, layers, &mut gradient);

@@ -1,13 +1,15 @@
 //! The data shared by the layers of a forward or backward pass, and one layer of it.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::attention::Tile;
+use super::cache::{Carry, PassCache};
 use super::key_values::SharedKeyValues;
 use super::layer_inputs::LayerInputs;
 use super::layout::AdapterLayout;
-use super::runs::Runs;
+use super::runs::{Carried, Runs};
 use crate::data::Batch;
 use crate::forward::{Observer, RotaryTable};
 use crate::kernel::{self, Buffer, ColumnsMut, Pool, View};
@@ -23,8 +25,9 @@ pub struct Pass<'a> {
     pub rotary: &'a [RotaryTable],
     /// The runs of tokens along which states are carried.
     pub runs: &'a Runs,
-    /// The adapter, flat, with its layout.
-    pub adapter: &'a [f32],
+    /// The draws of the adapter, each with its tokens, in order; more than one only where no
+    /// gradient is needed.
+    pub draws: &'a [DrawTokens<'a>],
     pub layout: &'a AdapterLayout,
     pub dropout: Option<Dropout>,
     /// Watches the backward pass.
@@ -37,10 +40,20 @@ pub struct Pass<'a> {
     pub key_values: &'a SharedKeyValues,
     /// The layers' own inputs, if they have any.
     pub inputs: Option<&'a LayerInputs>,
+    /// What is known of sequences that are read in several passes, if these are such sequences.
+    pub cache: Option<&'a PassCache>,
     /// The penalty of the layers so far in the forward pass, nats; in the backward pass its
     /// gradient.
     pub penalty: Mutex<f64>,
     pub d_penalty: f32,
+}
+
+/// A draw of the adapter, and the tokens of the batch that are computed with it.
+#[derive(Clone, Debug)]
+pub struct DrawTokens<'a> {
+    /// The adapter, flat.
+    pub adapter: &'a [f32],
+    pub tokens: Range<usize>,
 }
 
 /// One layer of a pass, or what stands outside the layers; in the last layer only the requested
@@ -86,6 +99,34 @@ impl<'a> LayerPass<'a> {
     pub fn tokens(&self, projection: Projection) -> Option<&'a [usize]> {
         let all = !self.last || projection.is_before_mixing();
         (!all).then_some(self.pass.batch.asked.as_slice())
+    }
+
+    /// The rows of a draw in the outputs of a projection; requested tokens are in order if there is
+    /// more than one draw.
+    pub fn rows(&self, projection: Projection, draw: &DrawTokens<'_>) -> Range<usize> {
+        let place = |token: usize| match self.tokens(projection) {
+            Some(tokens) => tokens.partition_point(|&asked| asked < token),
+            None => token,
+        };
+        place(draw.tokens.start)..place(draw.tokens.end)
+    }
+
+    /// Whether it reads few tokens of sequences that earlier passes have read.
+    pub fn is_step(&self) -> bool {
+        self.pass.cache.is_some_and(|cache| cache.has_past)
+    }
+
+    /// What earlier passes left of each sequence for this layer; empty if there were none.
+    pub fn past(&self, what: Carry) -> Carried {
+        let cache = self.pass.cache.zip(self.index);
+        cache.map_or_else(Vec::new, |(cache, index)| cache.take(index, what))
+    }
+
+    /// Leaves for later passes what this layer carries on, if there will be any.
+    pub fn leave(&self, what: Carry, carried: Carried) {
+        if let Some((cache, index)) = self.pass.cache.zip(self.index) {
+            cache.put(index, what, carried);
+        }
     }
 
     /// The rows of queries, or of keys, in a table of rotations.

@@ -3,7 +3,7 @@
 
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
-use crate::kernel::{self, Buffer, Output, apply, apply_transposed};
+use crate::kernel::{self, Buffer, Output, apply, apply_to_few, apply_transposed};
 use crate::model::Projection;
 
 impl LayerPass<'_> {
@@ -26,7 +26,10 @@ impl LayerPass<'_> {
             y,
             onto: onto.filter(|_| !is_late),
         });
-        apply(x, frozen.collect());
+        match self.is_step() {
+            true => apply_to_few(x, frozen.collect()),
+            false => apply(x, frozen.collect()),
+        }
         let mut lows = self.add_low(projections, x, &mut outputs).into_iter();
         for (y, _) in outputs.iter_mut().zip(late).filter(|(_, is_late)| *is_late) {
             onto.into_iter().for_each(|onto| kernel::add(y, onto));

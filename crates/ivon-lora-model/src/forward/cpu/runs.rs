@@ -1,5 +1,6 @@
 //! The segments of a batch as runs of tokens along which a state is carried: it starts anew at each
-//! sequence, and a segment that continues another one takes over the other's.
+//! sequence, or where the sequence was left in an earlier pass, and a segment that continues another
+//! one takes over the other's.
 
 use crate::data::Batch;
 use crate::kernel::{Buffer, Convolution, ConvolutionInputs, Pool};
@@ -9,15 +10,19 @@ use crate::kernel::{Buffer, Convolution, ConvolutionInputs, Pool};
 pub struct Runs {
     /// Indices of segments, level by level.
     pub levels: Vec<Vec<usize>>,
-    /// Whether a segment is continued by another one.
+    /// Whether a segment is continued: by another one, or in a later pass.
     pub is_continued: Vec<bool>,
 }
 
+/// What is carried from one segment to the next: after each segment that is continued.
+pub type Carried = Vec<Option<Vec<f32>>>;
+
 impl Runs {
-    pub fn of(batch: &Batch) -> Self {
+    /// The runs of a batch whose segments are all continued if `goes_on`.
+    pub fn of(batch: &Batch, goes_on: bool) -> Self {
         let mut depths: Vec<usize> = Vec::with_capacity(batch.segments.len());
         let mut levels: Vec<Vec<usize>> = Vec::new();
-        let mut is_continued = vec![false; batch.segments.len()];
+        let mut is_continued = vec![goes_on; batch.segments.len()];
         for (index, segment) in batch.segments.iter().enumerate() {
             let depth = segment.parent.map_or(0, |parent| {
                 is_continued[parent] = true;
@@ -42,23 +47,32 @@ pub struct RunConvolution<'a> {
     pub batch: &'a Batch,
     pub runs: &'a Runs,
     pub pool: &'a Pool,
+    /// The last inputs of each sequence in earlier passes; empty if there was none.
+    pub past: Carried,
 }
 
 impl RunConvolution<'_> {
-    /// y of x, `[N, C]`.
-    pub fn apply(&self, x: &[f32]) -> Buffer {
+    /// y of x, `[N, C]`, and the last inputs of each segment that is continued.
+    pub fn apply(&self, x: &[f32]) -> (Buffer, Carried) {
         let mut y = self.pool.take(x.len());
         let tails = self.tails(x);
-        for (index, segment) in self.batch.segments.iter().enumerate() {
+        for index in 0..self.batch.segments.len() {
             let place = self.place(index);
-            let before = segment.parent.and_then(|parent| tails[parent].as_deref());
             let inputs = ConvolutionInputs {
                 x: &x[place.clone()],
-                before,
+                before: self.before(index, &tails),
             };
             self.convolution.apply(inputs, &mut y[place]);
         }
-        y
+        (y, tails)
+    }
+
+    /// The inputs before a segment.
+    fn before<'b>(&'b self, index: usize, tails: &'b Carried) -> Option<&'b [f32]> {
+        match self.batch.segments[index].parent {
+            Some(parent) => tails[parent].as_deref(),
+            None => self.past.get(index)?.as_deref(),
+        }
     }
 
     /// dx of dy, which is overwritten.
@@ -69,10 +83,9 @@ impl RunConvolution<'_> {
         let mut d_tails: Vec<Option<Vec<f32>>> = vec![None; self.batch.segments.len()];
         for (index, segment) in self.batch.segments.iter().enumerate().rev() {
             let place = self.place(index);
-            let before = segment.parent.and_then(|parent| tails[parent].as_deref());
             let inputs = ConvolutionInputs {
                 x: &x[place.clone()],
-                before,
+                before: self.before(index, &tails),
             };
             let mut d_before = segment.parent.map(|_| vec![0.0; len]);
             let (dy, dx) = (&mut dy[place.clone()], &mut dx[place]);
@@ -93,16 +106,15 @@ impl RunConvolution<'_> {
     }
 
     /// The last inputs of each segment that is continued.
-    fn tails(&self, x: &[f32]) -> Vec<Option<Vec<f32>>> {
+    fn tails(&self, x: &[f32]) -> Carried {
         let len = self.convolution.reach() * self.convolution.channels();
-        let mut tails: Vec<Option<Vec<f32>>> = Vec::with_capacity(self.batch.segments.len());
-        for (index, segment) in self.batch.segments.iter().enumerate() {
+        let mut tails: Carried = Vec::with_capacity(self.batch.segments.len());
+        for index in 0..self.batch.segments.len() {
             let tail = self.runs.is_continued[index].then(|| {
                 let mut tail = vec![0.0; len];
-                let before = segment.parent.and_then(|parent| tails[parent].as_deref());
                 let inputs = ConvolutionInputs {
                     x: &x[self.place(index)],
-                    before,
+                    before: self.before(index, &tails),
                 };
                 self.convolution.tail(inputs, &mut tail);
                 tail

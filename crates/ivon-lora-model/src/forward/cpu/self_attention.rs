@@ -62,8 +62,7 @@ impl LayerPass<'_> {
             None => (self.shared_key_values(attention), None, None),
         };
         let mut attended = self.take(q.len());
-        let values = [&*q, &key_values.k, &key_values.v];
-        attend(Heads::of(attention), self.tiles(), values, &mut attended);
+        self.attend(attention, &q, &key_values, &mut attended);
         let gated = self.gated_heads(attention, &attended, gate.as_deref());
         let [(y, low_o)] =
             self.project([Projection::O], gated.as_deref().unwrap_or(&attended), onto);
@@ -77,6 +76,37 @@ impl LayerPass<'_> {
             low_o,
         };
         (y, tape)
+    }
+
+    /// Attention over the tokens of the batch or, where earlier passes have read some, over all
+    /// tokens of its sequences.
+    fn attend(
+        &self,
+        attention: &Attention,
+        q: &[f32],
+        key_values: &KeysAndValues,
+        out: &mut [f32],
+    ) {
+        let (heads, batch) = (Heads::of(attention), self.pass.batch);
+        if let Some((cache, index)) = self.pass.cache.zip(self.index) {
+            let source = match attention.key_values {
+                KeyValues::OfLayer(layer) => layer,
+                _ => {
+                    cache.remember(index, batch, key_values);
+                    index
+                }
+            };
+            if cache.has_past {
+                let all = 0..batch.len();
+                let asked = batch.asked.iter().copied();
+                return match self.last {
+                    true => cache.attend((source, batch), heads, (asked, q), out),
+                    false => cache.attend((source, batch), heads, (all, q), out),
+                };
+            }
+        }
+        let values = [q, &key_values.k, &key_values.v];
+        attend(heads, self.tiles(), values, out);
     }
 
     fn project_heads(&self, attention: &Attention, x: &[f32]) -> Projected {

@@ -6,6 +6,7 @@
 //!
 //! The backward pass keeps B, C, v and the convolution's output, and recomputes the products.
 
+use super::cache::Carry;
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::{LayerPass, MixerGradient};
 use super::runs::RunConvolution;
@@ -31,7 +32,8 @@ impl LayerPass<'_> {
     ) -> (Buffer, ConvolutionTape) {
         let [(parts, low_in)] = self.project([Projection::ConvolutionIn], x, None);
         let product = self.product_of(&parts, 0, 2);
-        let convolved = self.along_runs(&self.filters(convolution)).apply(&product);
+        let (convolved, tails) = self.along_runs(&self.filters(convolution)).apply(&product);
+        self.leave(Carry::Inputs, tails);
         drop(product);
         let gated = self.gated_convolution(&parts, &convolved);
         let [(y, low_out)] = self.project([Projection::ConvolutionOut], &gated, onto);
@@ -56,6 +58,7 @@ impl LayerPass<'_> {
             batch: self.pass.batch,
             runs: self.pass.runs,
             pool: self.pass.pool,
+            past: self.past(Carry::Inputs),
         }
     }
 
