@@ -8,6 +8,7 @@ use ivon_lora::answer::AnswerError;
 use ivon_lora::bundle::BundleError;
 use ivon_lora::data::DataError;
 use ivon_lora::files::FileError;
+use ivon_lora::generate::GenerateError;
 use ivon_lora::lora::LoraError;
 use ivon_lora::model::ModelError;
 use ivon_lora::posterior::PosteriorError;
@@ -182,7 +183,11 @@ fn of_answer(error: &AnswerError) -> Exit {
         | AnswerError::NoRows { .. } => Exit::Data,
         AnswerError::Model(_) | AnswerError::Posterior(_) => Exit::Model,
         AnswerError::Bundle(error) => of_bundle(error),
-        AnswerError::Setting { .. } | AnswerError::Device { .. } => Exit::Usage,
+        AnswerError::Setting { .. }
+        | AnswerError::Device { .. }
+        | AnswerError::Generate(GenerateError::Setting(_)) => Exit::Usage,
+        AnswerError::Generate(GenerateError::NotFinite { .. }) => Exit::Training,
+        AnswerError::Generate(_) => Exit::Data,
         AnswerError::File(_) | AnswerError::Malformed { .. } => Exit::File,
         AnswerError::Predict(_) | AnswerError::Metrics(_) => Exit::Training,
     }

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod posterior;
 pub mod bundle;
 pub mod predict;
+pub mod generate;
 pub mod train;
 pub mod answer;
 pub mod method;

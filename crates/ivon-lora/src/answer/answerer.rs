@@ -393,7 +393,7 @@ fn task(options: &AnswerOptions, sidecar: Option<&Sidecar>) -> Option<Task> {
 }
 
 /// The warning about an adapter that was trained on another base.
-fn foreign_base(bundle: &Bundle, base: &Base) -> Option<String> {
+pub(super) fn foreign_base(bundle: &Bundle, base: &Base) -> Option<String> {
     let Some(sidecar) = &bundle.sidecar else {
         return other_base(bundle.base_name.as_deref(), base);
     };

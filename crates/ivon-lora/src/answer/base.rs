@@ -1,5 +1,7 @@
 //! A base model in memory: the checkpoint's tokenizer and network, and what identifies them.
 
+use std::collections::BTreeSet;
+
 use burn::tensor::Device;
 
 use super::AnswerError;
@@ -37,6 +39,8 @@ pub struct Base {
     pub network: Network,
     /// The checkpoint's tokenizer.
     pub tokenizer: Tokenizer,
+    /// The tokens with which the model ends a text.
+    pub ends: BTreeSet<u32>,
     /// What an adapter folder records about its base.
     pub record: BaseRecord,
     /// Number of weights.
@@ -65,6 +69,7 @@ impl Base {
         let bytes = decoder.bytes();
         Ok(Self {
             network: Network::new(decoder, &device, options.recompute),
+            ends: checkpoint.end_tokens(&tokenizer)?,
             tokenizer,
             record,
             parameters,

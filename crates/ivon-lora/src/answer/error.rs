@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::bundle::BundleError;
 use crate::data::{DataError, Role, TokenizerError};
 use crate::files::FileError;
+use crate::generate::GenerateError;
 use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
@@ -26,6 +27,8 @@ pub enum AnswerError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Predict(#[from] PredictError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error(transparent)]
@@ -61,7 +64,9 @@ impl AnswerError {
     pub fn is_stop(&self) -> bool {
         matches!(
             self,
-            Self::Predict(PredictError::Stopped { .. }) | Self::Model(ModelError::Stopped { .. })
+            Self::Predict(PredictError::Stopped { .. })
+                | Self::Model(ModelError::Stopped { .. })
+                | Self::Generate(GenerateError::Stopped)
         )
     }
 
@@ -73,6 +78,7 @@ impl AnswerError {
             Self::Posterior(error) => error.hint(),
             Self::Bundle(error) => error.hint(),
             Self::Predict(error) => error.hint(),
+            Self::Generate(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Tokenizer(_) => None,

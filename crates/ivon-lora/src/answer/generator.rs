@@ -1,0 +1,275 @@
+//! A base, with or without an adapter, opened once: prompts in, texts out, any number of times.
+
+use std::path::{Path, PathBuf};
+
+use super::answerer::foreign_base;
+use super::base::open_checkpoint;
+use super::{AnswerError, Base, BaseOptions, WritingPrompt};
+use crate::bundle::{Bundle, locate_adapter};
+use crate::data::{ChatSetting, ChatTemplate, Message};
+use crate::forward::{Decoding, Sequence};
+use crate::generate::{Listener, WriteOptions, WritePrompt, Writer, Written};
+use crate::lora::Draw;
+use crate::posterior::Spread;
+use crate::watch::{Event, Watch};
+
+/// How texts are written by a base and an adapter.
+#[derive(Clone, Debug, Default)]
+pub struct GeneratorOptions {
+    /// Device and precision of the base.
+    pub base: BaseOptions,
+    /// The adapter's folder, its run's, or a hub name; without one the base writes.
+    pub adapter: Option<PathBuf>,
+    /// The chat template around prompts.
+    pub chat_template: ChatSetting,
+    /// The number of texts for each prompt, each under a draw of its own; none: one text, at the
+    /// mean.
+    pub samples: Option<usize>,
+    /// τ, which multiplies the posterior's variance; by default that of the run.
+    pub scale: Option<f64>,
+    /// The seed of the draws.
+    pub seed: u64,
+}
+
+/// A base and an adapter that write texts.
+#[derive(Debug)]
+pub struct Generator {
+    base: Base,
+    decoding: Decoding,
+    chat: Option<ChatTemplate>,
+    samples: usize,
+}
+
+impl Generator {
+    /// Opens a base (a folder, a GGUF file or a hub name) and the adapter of the options. `watch`
+    /// hears notes and warnings.
+    ///
+    /// # Errors
+    /// Whatever is wrong with base, adapter or chat template.
+    pub fn open(
+        base: &str,
+        options: &GeneratorOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, AnswerError> {
+        let folder = options.adapter.as_deref();
+        let folder = folder
+            .map(|folder| locate_adapter(folder, watch))
+            .transpose()?;
+        let checkpoint = open_checkpoint(base, watch)?;
+        let mut base = Base::load(&checkpoint, &options.base)?;
+        let bundle = folder
+            .map(|folder| read_bundle(&folder, &base, watch))
+            .transpose()?;
+        let draws = draws(bundle.as_ref(), options)?;
+        let sidecar = bundle.as_ref().and_then(|bundle| bundle.sidecar.as_ref());
+        if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
+            base.tokenizer.chat_template = Some(text);
+        }
+        base.tokenizer = options.chat_template.put_into(base.tokenizer)?;
+        let is_chat = options.chat_template.is_on();
+        let chat = is_chat
+            .then(|| ChatTemplate::of(&base.tokenizer))
+            .transpose()?;
+        Ok(Self {
+            decoding: Decoding::new(base.network.clone(), draws),
+            chat,
+            samples: options.samples.unwrap_or(1).max(1),
+            base,
+        })
+    }
+
+    /// The base.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The number of texts for each prompt.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// The tokens of a prompt: in the chat template, or as it is with the tokens that the tokenizer
+    /// begins a text with.
+    ///
+    /// # Errors
+    /// If there is no template for a conversation, or it or the tokenizer fails.
+    pub fn encode(&self, prompt: &WritingPrompt) -> Result<Vec<u32>, AnswerError> {
+        let tokenizer = &self.base.tokenizer;
+        let rendered = match (&self.chat, prompt) {
+            (None, WritingPrompt::Text(text)) => return Ok(tokenizer.encode(text, true)?),
+            (Some(chat), WritingPrompt::Text(text)) => chat.render(text)?,
+            (Some(chat), WritingPrompt::Chat(messages)) => chat.render_messages(messages, true)?,
+            (None, WritingPrompt::Chat(messages)) => {
+                ChatTemplate::of(tokenizer)?.render_messages(messages, true)?
+            }
+        };
+        Ok(tokenizer.encode(&rendered, false)?)
+    }
+
+    /// Writes the texts for each of the prompts, those of a prompt one after the other. `listener`
+    /// hears their pieces.
+    ///
+    /// # Errors
+    /// If a prompt cannot be continued, an option is out of range, or the listener says stop.
+    pub fn write(
+        &self,
+        prompts: &[Vec<u32>],
+        options: &WriteOptions,
+        listener: Listener<'_>,
+    ) -> Result<Vec<Written>, AnswerError> {
+        let samples = |tokens: &Vec<u32>| {
+            let prompt = tokens.clone();
+            (0..self.samples).map(move |sample| WritePrompt {
+                tokens: prompt.clone(),
+                draw: sample % self.decoding.draws(),
+                sample: sample as u64,
+            })
+        };
+        let prompts: Vec<WritePrompt> = prompts.iter().flat_map(samples).collect();
+        Ok(self.writer().write(&prompts, options, listener)?)
+    }
+
+    /// Answers a conversation, at the first of the draws. `so_far` is what was read of it before, if
+    /// anything: only what follows is read now.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and if the template or the tokenizer fails.
+    pub fn reply(
+        &self,
+        so_far: &mut Option<Sequence>,
+        messages: Vec<Message>,
+        options: &WriteOptions,
+        listener: Listener<'_>,
+    ) -> Result<Written, AnswerError> {
+        let prompt = WritePrompt {
+            tokens: self.encode(&WritingPrompt::Chat(messages))?,
+            draw: 0,
+            sample: 0,
+        };
+        Ok(self.writer().write_on(so_far, &prompt, options, listener)?)
+    }
+
+    fn writer(&self) -> Writer<'_> {
+        Writer {
+            decoding: &self.decoding,
+            tokenizer: &self.base.tokenizer,
+            ends: &self.base.ends,
+        }
+    }
+}
+
+fn read_bundle(folder: &Path, base: &Base, watch: Watch<'_>) -> Result<Bundle, AnswerError> {
+    let bundle = Bundle::read(folder, base.config(), base.device())?;
+    if let Some(warning) = foreign_base(&bundle, base) {
+        watch(Event::Warning(warning.into()));
+    }
+    Ok(bundle)
+}
+
+/// The draws under which texts are written: the mean, or as many as there are samples and differ.
+fn draws(bundle: Option<&Bundle>, options: &GeneratorOptions) -> Result<Vec<Draw>, AnswerError> {
+    let Some(bundle) = bundle else {
+        return Ok(vec![Draw::base()]);
+    };
+    let posterior = bundle.posterior.as_ref();
+    let sidecar = bundle.sidecar.as_ref();
+    let scale = options
+        .scale
+        .or_else(|| Some(sidecar?.scale))
+        .unwrap_or(1.0);
+    let draws_logits = posterior.linearised().is_some() || posterior.output_noise().is_some();
+    let spread = match draws_logits {
+        true => Spread::None,
+        false => posterior.spread(),
+    };
+    match options.samples.map_or(0, |samples| spread.draws(samples)) {
+        0 => Ok(vec![Draw::of(posterior.mean().clone())]),
+        count => (0..count as u64)
+            .map(|sample| Ok(posterior.draw(sample, options.seed, scale)?))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::data::Speaker;
+    use crate::generate::FinishReason;
+    use crate::testing::{golden_json, real_model};
+
+    fn ids(value: &Value) -> Vec<u32> {
+        let ids = value.as_array().unwrap().iter();
+        ids.map(|id| id.as_u64().unwrap() as u32).collect()
+    }
+
+    fn generator(test: &str) -> Option<Generator> {
+        let path = real_model(test)?;
+        let options = GeneratorOptions {
+            base: BaseOptions {
+                precision: crate::model::BasePrecision::AsIs,
+                ..BaseOptions::default()
+            },
+            chat_template: ChatSetting::Own(true),
+            ..GeneratorOptions::default()
+        };
+        let base = path.to_str().unwrap();
+        Some(Generator::open(base, &options, &mut |_| true).unwrap())
+    }
+
+    #[test]
+    fn greedy_answers_are_those_of_transformers() {
+        let Some(generator) = generator("greedy_answers_are_those_of_transformers") else {
+            return;
+        };
+        let golden = golden_json("smollm2_text.json");
+        let cases = golden["cases"].as_array().unwrap();
+        let prompts: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["prompt_ids"])).collect();
+        let options = WriteOptions {
+            max_tokens: 24,
+            ..WriteOptions::default()
+        };
+        let mut heard = vec![String::new(); cases.len()];
+        let mut listener = |index: usize, piece: &str| {
+            heard[index].push_str(piece);
+            true
+        };
+        let written = generator.write(&prompts, &options, &mut listener).unwrap();
+        for ((written, case), heard) in written.iter().zip(cases).zip(&heard) {
+            assert_eq!(written.tokens, ids(&case["greedy_ids"]));
+            let text = case["greedy_text"]
+                .as_str()
+                .unwrap()
+                .replace("<|im_end|>", "");
+            assert_eq!((&written.text, heard), (&text, &text));
+            let is_ended = written.tokens.len() < 24;
+            assert_eq!(written.finish_reason == FinishReason::Stop, is_ended);
+            assert!(written.log_probabilities.iter().all(|log_p| *log_p <= 0.0));
+        }
+    }
+
+    #[test]
+    fn a_conversation_reads_only_what_is_new_in_it() {
+        let Some(generator) = generator("a_conversation_reads_only_what_is_new_in_it") else {
+            return;
+        };
+        let options = WriteOptions {
+            max_tokens: 12,
+            ..WriteOptions::default()
+        };
+        let mut messages = vec![Message::of(Speaker::User, "Name a colour.")];
+        let mut so_far = None;
+        for question in ["Another one.", "And a third."] {
+            let reply = |so_far: &mut Option<Sequence>| {
+                let messages = messages.clone();
+                let replied = generator.reply(so_far, messages, &options, &mut |_, _| true);
+                replied.unwrap()
+            };
+            let written = reply(&mut so_far);
+            assert_eq!(written.tokens, reply(&mut None).tokens);
+            messages.push(Message::of(Speaker::Assistant, written.text));
+            messages.push(Message::of(Speaker::User, question));
+        }
+    }
+}
