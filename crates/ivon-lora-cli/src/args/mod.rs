@@ -6,6 +6,9 @@ mod subject;
 mod train;
 mod evaluate;
 mod predict;
+mod writing;
+mod generate;
+mod chat;
 mod merge;
 mod inspect;
 mod compare;
@@ -20,10 +23,12 @@ mod completions;
 use clap::{Parser, Subcommand};
 
 pub use answering::{AdapterArgs, PredictionArgs};
+pub use chat::ChatArgs;
 pub use compare::CompareArgs;
 pub use completions::CompletionsArgs;
 pub use data::{DataCommand, PreviewArgs};
 pub use evaluate::EvaluateArgs;
+pub use generate::GenerateArgs;
 pub use init::InitArgs;
 pub use inspect::InspectCommand;
 pub use merge::MergeArgs;
@@ -35,6 +40,7 @@ pub use settings::{FlagValue, Group, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
 pub use train::TrainArgs;
+pub use writing::WritingArgs;
 
 /// The flags of the data settings.
 pub type DataFlags = SettingFlags<settings::Data>;
@@ -62,6 +68,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     Evaluate(EvaluateArgs),
     Predict(PredictArgs),
+    Generate(Box<GenerateArgs>),
+    Chat(Box<ChatArgs>),
     Merge(MergeArgs),
     /// Show what is in a model, an adapter, a data set or a run
     #[command(subcommand)]

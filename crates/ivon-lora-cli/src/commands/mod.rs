@@ -6,6 +6,9 @@ mod toy;
 mod train;
 mod evaluate;
 mod predict;
+mod writing;
+mod chat;
+mod generate;
 mod merge;
 mod inspect;
 mod compare;
@@ -43,6 +46,8 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Train(args) => train::run(&args, signals),
         Command::Evaluate(args) => evaluate::run(args, signals),
         Command::Predict(args) => predict::run(args, signals),
+        Command::Generate(args) => generate::run(*args, signals),
+        Command::Chat(args) => chat::run(&args, signals),
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(what) => inspect::run(&what),
         Command::Compare(args) => compare::run(args, signals),

@@ -12,3 +12,4 @@ mod signals;
 mod texts;
 mod usage;
 mod work;
+mod written;

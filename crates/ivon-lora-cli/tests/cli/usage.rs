@@ -13,6 +13,8 @@ fn help_and_version_go_to_standard_output() {
         "train",
         "evaluate",
         "predict",
+        "generate",
+        "chat",
         "merge",
         "inspect",
         "compare",

@@ -1,0 +1,95 @@
+//! `chat`: a conversation on the terminal.
+
+use std::io::{self, BufRead, Write};
+
+use ivon_lora::answer::Generator;
+use ivon_lora::data::{Message, Speaker};
+use ivon_lora::forward::Sequence;
+use ivon_lora::generate::WriteOptions;
+
+use super::writing::{open, show, write_options};
+use super::{is_typed, stopped};
+use crate::args::ChatArgs;
+use crate::exit::Failure;
+use crate::render::Screen;
+use crate::signals::Signals;
+
+/// Answers each line of standard input, until it ends.
+///
+/// # Errors
+/// If model, adapter, chat template or a flag are wrong, and on a stop by a signal.
+pub fn run(args: &ChatArgs, signals: &Signals) -> Result<(), Failure> {
+    let options = write_options(&args.writing, 1)?;
+    let mut screen = Screen::beside_lines(args.screen);
+    let generator = open(&args.writing, (true, None), &mut screen, signals)?;
+    if is_typed() {
+        screen.note("type a message; /new begins a new conversation, Ctrl-D ends");
+    }
+    screen.close();
+    let mut conversation = Conversation::new(args.system.as_deref());
+    let mut lines = io::stdin().lock().lines();
+    loop {
+        invite()?;
+        let Some(line) = lines.next() else {
+            return Ok(());
+        };
+        match line?.trim() {
+            "" => {}
+            "/exit" => return Ok(()),
+            "/new" => conversation = Conversation::new(args.system.as_deref()),
+            said => conversation.answer(said, &generator, &options, signals)?,
+        }
+    }
+}
+
+/// Asks for a line where one is typed.
+fn invite() -> io::Result<()> {
+    if !is_typed() {
+        return Ok(());
+    }
+    let mut out = io::stderr().lock();
+    out.write_all(b"> ")?;
+    out.flush()
+}
+
+/// What was said, and what the model remembers of it.
+struct Conversation {
+    messages: Vec<Message>,
+    read: Option<Sequence>,
+}
+
+impl Conversation {
+    fn new(system: Option<&str>) -> Self {
+        let system = system.map(|text| Message::of(Speaker::System, text));
+        Self {
+            messages: system.into_iter().collect(),
+            read: None,
+        }
+    }
+
+    /// Answers what the user says, on standard output as it is written.
+    fn answer(
+        &mut self,
+        said: &str,
+        generator: &Generator,
+        options: &WriteOptions,
+        signals: &Signals,
+    ) -> Result<(), Failure> {
+        self.messages.push(Message::of(Speaker::User, said));
+        let mut failed = None;
+        let mut listener = |_: usize, piece: &str| {
+            failed = show(piece).err();
+            failed.is_none() && signals.go_on()
+        };
+        let messages = self.messages.clone();
+        let written = generator.reply(&mut self.read, messages, options, &mut listener);
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let written = written.map_err(|error| stopped(error, signals))?;
+        show("\n")?;
+        self.messages
+            .push(Message::of(Speaker::Assistant, written.text));
+        Ok(())
+    }
+}

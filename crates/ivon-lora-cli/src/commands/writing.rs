@@ -1,0 +1,132 @@
+//! What the commands that write text have in common: flags → an opened model, and how it writes.
+
+use std::io::{self, Write};
+
+use ivon_lora::answer::{BaseOptions, Generator, GeneratorOptions};
+use ivon_lora::data::ChatSetting;
+use ivon_lora::generate::{Sampling, WriteOptions};
+use ivon_lora::model::BasePrecision;
+use ivon_lora::watch::Event;
+
+use super::{base_for, fetch_adapter, prepare, stopped};
+use crate::args::WritingArgs;
+use crate::exit::{CliError, Failure};
+use crate::render::Screen;
+use crate::signals::Signals;
+use crate::suggest::did_you_mean;
+
+/// How texts are written.
+///
+/// # Errors
+/// If a flag is out of range.
+pub fn write_options(args: &WritingArgs, together: u32) -> Result<WriteOptions, CliError> {
+    let options = WriteOptions {
+        max_tokens: args.max_tokens as usize,
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_k: args.top_k as usize,
+            top_p: args.top_p,
+            min_p: args.min_p,
+            repetition_penalty: args.repetition_penalty,
+            seed: args.seed,
+        },
+        stop: args.stop.clone(),
+        together: together as usize,
+    };
+    options.validate().map_err(|error| {
+        let key = match error.key {
+            "together" => "batch-size".into(),
+            key => key.replace('_', "-"),
+        };
+        let message = format!("`--{key}` is {}, expected {}", error.found, error.expected);
+        CliError::usage(message, None)
+    })?;
+    Ok(options)
+}
+
+/// What the flags say about the model; prompts are put into a chat template if `is_chat`.
+///
+/// # Errors
+/// If a flag is out of range.
+fn generator_options(
+    args: &WritingArgs,
+    is_chat: bool,
+    samples: Option<u32>,
+) -> Result<GeneratorOptions, CliError> {
+    let is_scale = |scale: &f64| scale.is_finite() && *scale >= 0.0;
+    if let Some(scale) = args.scale.filter(|scale| !is_scale(scale)) {
+        let message = format!("`--scale` is `{scale}`, expected a finite number, at least 0");
+        return Err(CliError::usage(message, None));
+    }
+    if samples == Some(0) {
+        return Err(CliError::usage(
+            "`--samples` is `0`, expected at least 1",
+            None,
+        ));
+    }
+    Ok(GeneratorOptions {
+        base: BaseOptions {
+            device: args.device.clone(),
+            precision: precision(&args.base_precision)?,
+            ..BaseOptions::default()
+        },
+        adapter: None,
+        chat_template: match &args.chat_template {
+            Some(path) => ChatSetting::File(path.clone()),
+            None => ChatSetting::Own(is_chat),
+        },
+        samples: samples.map(|samples| samples as usize),
+        scale: args.scale,
+        seed: args.seed,
+    })
+}
+
+fn precision(name: &str) -> Result<BasePrecision, CliError> {
+    serde_json::from_value(name.into()).map_err(|_| {
+        let names = ["as-is", "f32", "bf16", "q8_0"];
+        let message = format!(
+            "`--base-precision` is `{name}`, expected one of `{}`",
+            names.join("`, `")
+        );
+        CliError::usage(message, did_you_mean(name, names))
+    })
+}
+
+/// Opens the model and the adapter of the flags.
+///
+/// # Errors
+/// If a flag is out of range, or whatever is wrong with model, adapter or chat template.
+pub fn open(
+    args: &WritingArgs,
+    (is_chat, samples): (bool, Option<u32>),
+    screen: &mut Screen,
+    signals: &Signals,
+) -> Result<Generator, Failure> {
+    let mut options = generator_options(args, is_chat, samples)?;
+    prepare(&args.device, args.threads.map(|threads| threads as usize))?;
+    let adapter = args.adapter.as_deref();
+    let adapter = adapter
+        .map(|named| fetch_adapter(named, screen))
+        .transpose()?;
+    let base = match (&args.model, &adapter) {
+        (Some(model), _) => model.clone(),
+        (None, Some(adapter)) => base_for(None, adapter)?,
+        (None, None) => {
+            let hint = Some("name a model with `--model`".into());
+            return Err(CliError::usage("there is no model to write with", hint).into());
+        }
+    };
+    options.adapter = adapter;
+    let watch = &mut |event: Event<'_>| screen.show(&event) && signals.go_on();
+    Generator::open(&base, &options, watch).map_err(|error| stopped(error, signals))
+}
+
+/// Writes a piece of text to standard output at once.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn show(piece: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(piece.as_bytes())?;
+    out.flush()
+}
