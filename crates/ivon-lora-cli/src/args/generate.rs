@@ -31,6 +31,11 @@ pub struct GenerateArgs {
     /// Write this many texts for each prompt, each under a draw of its own from the posterior
     #[arg(long, value_name = "N")]
     pub samples: Option<u32>,
+    /// Say how sure the posterior is of each text and of its tokens, as lines of JSON: its
+    /// log-probability, entropy and mutual information under as many draws as --samples, or as the
+    /// run answered with
+    #[arg(long, requires = "json")]
+    pub uncertainty: bool,
     /// Prompts that are answered at the same time
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub batch_size: u32,

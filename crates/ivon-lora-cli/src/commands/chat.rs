@@ -7,7 +7,7 @@ use ivon_lora::data::{Message, Speaker};
 use ivon_lora::forward::Sequence;
 use ivon_lora::generate::WriteOptions;
 
-use super::writing::{open, show, write_options};
+use super::writing::{Request, open, show, write_options};
 use super::{is_typed, stopped};
 use crate::args::ChatArgs;
 use crate::exit::Failure;
@@ -21,7 +21,11 @@ use crate::signals::Signals;
 pub fn run(args: &ChatArgs, signals: &Signals) -> Result<(), Failure> {
     let options = write_options(&args.writing, 1)?;
     let mut screen = Screen::beside_lines(args.screen);
-    let generator = open(&args.writing, (true, None), &mut screen, signals)?;
+    let request = Request {
+        is_chat: true,
+        ..Request::default()
+    };
+    let generator = open(&args.writing, request, &mut screen, signals)?;
     if is_typed() {
         screen.note("type a message; /new begins a new conversation, Ctrl-D ends");
     }

@@ -2,12 +2,13 @@
 
 use std::io;
 
-use ivon_lora::answer::{WritingPrompt, read_prompts};
+use ivon_lora::answer::{Generator, WritingPrompt, read_prompts};
 use ivon_lora::generate::{FinishReason, Written};
+use ivon_lora::predict::WrittenAnswer;
 use serde::Serialize;
 
 use super::stopped;
-use super::writing::{open, show, write_options};
+use super::writing::{Request, open, show, write_options};
 use crate::args::GenerateArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::{Screen, print, write_line};
@@ -23,7 +24,11 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<(), Failure> {
     let prompts = prompts_of(&args)?;
     let generator = open(
         &args.writing,
-        (args.chat, args.samples),
+        Request {
+            is_chat: args.chat,
+            samples: args.samples,
+            uncertainty: args.uncertainty,
+        },
         &mut screen,
         signals,
     )?;
@@ -49,9 +54,24 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<(), Failure> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        output.put(prompts, &written.map_err(|error| stopped(error, signals))?)?;
+        let written = written.map_err(|error| stopped(error, signals))?;
+        let scores = args
+            .uncertainty
+            .then(|| scores(&generator, tokens, &written));
+        output.put(prompts, &written, scores.as_deref())?;
     }
     Ok(())
+}
+
+/// What the posterior says about the texts for these prompts.
+fn scores(generator: &Generator, prompts: &[Vec<u32>], written: &[Written]) -> Vec<WrittenAnswer> {
+    let prompts = prompts
+        .iter()
+        .flat_map(|prompt| std::iter::repeat_n(prompt, generator.samples()));
+    let pairs = prompts.zip(written);
+    pairs
+        .map(|(prompt, written)| generator.score(prompt, written))
+        .collect()
 }
 
 /// How texts are put out.
@@ -64,8 +84,13 @@ struct Output {
 }
 
 impl Output {
-    /// Puts out the texts of these prompts, those of a prompt one after the other.
-    fn put(&self, prompts: &[(String, WritingPrompt)], written: &[Written]) -> Result<(), Failure> {
+    /// Puts out the texts of these prompts, those of a prompt one after the other, with their scores.
+    fn put(
+        &self,
+        prompts: &[(String, WritingPrompt)],
+        written: &[Written],
+        scores: Option<&[WrittenAnswer]>,
+    ) -> Result<(), Failure> {
         if self.is_shown_at_once {
             return Ok(show("\n")?);
         }
@@ -81,6 +106,7 @@ impl Output {
                 text: &written.text,
                 tokens: &written.tokens,
                 finish_reason: written.finish_reason,
+                scores: scores.map(|scores| &scores[index]),
             };
             write_line(&serde_json::to_value(line).map_err(io::Error::from)?)?;
         }
@@ -110,4 +136,6 @@ struct Line<'a> {
     text: &'a str,
     tokens: &'a [u32],
     finish_reason: FinishReason,
+    #[serde(flatten)]
+    scores: Option<&'a WrittenAnswer>,
 }

@@ -44,15 +44,25 @@ pub fn write_options(args: &WritingArgs, together: u32) -> Result<WriteOptions, 
     Ok(options)
 }
 
-/// What the flags say about the model; prompts are put into a chat template if `is_chat`.
+/// What a command asks for besides the flags that all of them have.
+#[derive(Clone, Copy, Default)]
+pub struct Request {
+    /// Whether prompts are put into a chat template.
+    pub is_chat: bool,
+    /// The number of texts for each prompt, if they are written under draws.
+    pub samples: Option<u32>,
+    /// Whether texts are scored under draws.
+    pub uncertainty: bool,
+}
+
+/// What the flags say about the model.
 ///
 /// # Errors
 /// If a flag is out of range.
-fn generator_options(
-    args: &WritingArgs,
-    is_chat: bool,
-    samples: Option<u32>,
-) -> Result<GeneratorOptions, CliError> {
+fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOptions, CliError> {
+    let Request {
+        is_chat, samples, ..
+    } = request;
     let is_scale = |scale: &f64| scale.is_finite() && *scale >= 0.0;
     if let Some(scale) = args.scale.filter(|scale| !is_scale(scale)) {
         let message = format!("`--scale` is `{scale}`, expected a finite number, at least 0");
@@ -78,6 +88,7 @@ fn generator_options(
         samples: samples.map(|samples| samples as usize),
         scale: args.scale,
         seed: args.seed,
+        uncertainty: request.uncertainty,
     })
 }
 
@@ -98,11 +109,11 @@ fn precision(name: &str) -> Result<BasePrecision, CliError> {
 /// If a flag is out of range, or whatever is wrong with model, adapter or chat template.
 pub fn open(
     args: &WritingArgs,
-    (is_chat, samples): (bool, Option<u32>),
+    request: Request,
     screen: &mut Screen,
     signals: &Signals,
 ) -> Result<Generator, Failure> {
-    let mut options = generator_options(args, is_chat, samples)?;
+    let mut options = generator_options(args, request)?;
     prepare(&args.device, args.threads.map(|threads| threads as usize))?;
     let adapter = args.adapter.as_deref();
     let adapter = adapter

@@ -93,3 +93,52 @@ fn a_method_that_needs_choices_is_refused_for_texts() {
         );
     }
 }
+
+#[test]
+fn a_written_answer_comes_with_what_the_posterior_says_about_it() {
+    let place = place();
+    place
+        .run(&(TRAIN.replace("adamw", "ivon") + " --samples 4"))
+        .ok();
+    let write = "generate --model model --adapter run/adapter --data texts/test.jsonl --max-tokens 2 \
+                 --json --uncertainty";
+    let lines = place.run(write).ok();
+    assert_eq!(lines.lines().count(), 12);
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let tokens = line["token_scores"].as_array().unwrap();
+        assert_eq!(tokens.len(), line["tokens"].as_array().unwrap().len());
+        for name in [
+            "log_probability",
+            "log_probability_mean",
+            "entropy",
+            "aleatoric",
+        ] {
+            let sum: f64 = tokens
+                .iter()
+                .map(|token| token[name].as_f64().unwrap())
+                .sum();
+            assert!(
+                (number(&line, &format!("/{name}")) - sum).abs() < 1e-9,
+                "{name}: {line}"
+            );
+            let mean = number(&line, &format!("/per_token/{name}"));
+            assert!(
+                (mean * tokens.len() as f64 - sum).abs() < 1e-9,
+                "{name}: {line}"
+            );
+        }
+        let [total, aleatoric, mutual] = ["entropy", "aleatoric", "mutual_information"]
+            .map(|name| number(&line, &format!("/{name}")));
+        assert!(
+            (total - aleatoric - mutual).abs() < 1e-5 && mutual > 0.0,
+            "{line}"
+        );
+    }
+    let ran = place.run(&write.replace(" --json", ""));
+    assert!(
+        ran.code == 2 && ran.stderr.contains("--json"),
+        "{}",
+        ran.stderr
+    );
+}

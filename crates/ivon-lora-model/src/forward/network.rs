@@ -216,7 +216,9 @@ impl Network {
         if hidden.output.is_none() {
             return self.logits_of_base(&numbers(hidden.states.clone()));
         }
-        let parts = self.vocabulary(hidden).map(|part| self.logits_of(hidden, &part));
+        let parts = self
+            .vocabulary(hidden)
+            .map(|part| self.logits_of(hidden, &part));
         numbers(Tensor::cat(parts.collect(), 1))
     }
 

@@ -11,6 +11,7 @@ use crate::forward::{Decoding, Sequence};
 use crate::generate::{Listener, WriteOptions, WritePrompt, Writer, Written};
 use crate::lora::Draw;
 use crate::posterior::Spread;
+use crate::predict::{WrittenAnswer, written_answer};
 use crate::watch::{Event, Watch};
 
 /// How texts are written by a base and an adapter.
@@ -29,7 +30,13 @@ pub struct GeneratorOptions {
     pub scale: Option<f64>,
     /// The seed of the draws.
     pub seed: u64,
+    /// Whether answers are to be [scored](Generator::score) under draws of the posterior: as many as
+    /// `samples`, or else as the run answered with, or 10.
+    pub uncertainty: bool,
 }
+
+/// The number of draws for scores where neither the options nor the run say another.
+const DRAWS: usize = 10;
 
 /// A base and an adapter that write texts.
 #[derive(Debug)]
@@ -38,6 +45,15 @@ pub struct Generator {
     decoding: Decoding,
     chat: Option<ChatTemplate>,
     samples: usize,
+    scorer: Scorer,
+}
+
+/// What written answers are scored by.
+#[derive(Debug)]
+struct Scorer {
+    mean: Draw,
+    /// None if answers are not to be scored, or the posterior is a point estimate.
+    draws: Vec<Draw>,
 }
 
 impl Generator {
@@ -61,6 +77,7 @@ impl Generator {
             .map(|folder| read_bundle(&folder, &base, watch))
             .transpose()?;
         let draws = draws(bundle.as_ref(), options)?;
+        let scorer = Scorer::new(bundle.as_ref(), options)?;
         let sidecar = bundle.as_ref().and_then(|bundle| bundle.sidecar.as_ref());
         if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
             base.tokenizer.chat_template = Some(text);
@@ -74,6 +91,7 @@ impl Generator {
             decoding: Decoding::new(base.network.clone(), draws),
             chat,
             samples: options.samples.unwrap_or(1).max(1),
+            scorer,
             base,
         })
     }
@@ -149,6 +167,13 @@ impl Generator {
         Ok(self.writer().write_on(so_far, &prompt, options, listener)?)
     }
 
+    /// What the posterior says about a text that was written after a prompt: its tokens at the mean
+    /// and under the draws of the options.
+    pub fn score(&self, prompt: &[u32], written: &Written) -> WrittenAnswer {
+        let Scorer { mean, draws } = &self.scorer;
+        written_answer(&self.base.network, mean, draws, prompt, &written.tokens)
+    }
+
     fn writer(&self) -> Writer<'_> {
         Writer {
             decoding: &self.decoding,
@@ -171,6 +196,20 @@ fn draws(bundle: Option<&Bundle>, options: &GeneratorOptions) -> Result<Vec<Draw
     let Some(bundle) = bundle else {
         return Ok(vec![Draw::base()]);
     };
+    let draws = posterior_draws(bundle, options, options.samples.unwrap_or(0))?;
+    Ok(match draws.is_empty() {
+        true => vec![Draw::of(bundle.posterior.mean().clone())],
+        false => draws,
+    })
+}
+
+/// The first draws of a posterior at the scale of the options or of its run, at most so many as
+/// differ; none if it is a point estimate or draws logits.
+fn posterior_draws(
+    bundle: &Bundle,
+    options: &GeneratorOptions,
+    count: usize,
+) -> Result<Vec<Draw>, AnswerError> {
     let posterior = bundle.posterior.as_ref();
     let sidecar = bundle.sidecar.as_ref();
     let scale = options
@@ -182,11 +221,30 @@ fn draws(bundle: Option<&Bundle>, options: &GeneratorOptions) -> Result<Vec<Draw
         true => Spread::None,
         false => posterior.spread(),
     };
-    match options.samples.map_or(0, |samples| spread.draws(samples)) {
-        0 => Ok(vec![Draw::of(posterior.mean().clone())]),
-        count => (0..count as u64)
-            .map(|sample| Ok(posterior.draw(sample, options.seed, scale)?))
-            .collect(),
+    let count = if count > 0 { spread.draws(count) } else { 0 };
+    (0..count as u64)
+        .map(|sample| Ok(posterior.draw(sample, options.seed, scale)?))
+        .collect()
+}
+
+impl Scorer {
+    fn new(bundle: Option<&Bundle>, options: &GeneratorOptions) -> Result<Self, AnswerError> {
+        let Some(bundle) = bundle else {
+            return Ok(Self {
+                mean: Draw::base(),
+                draws: Vec::new(),
+            });
+        };
+        let of_run = bundle.sidecar.as_ref().map(|sidecar| sidecar.samples);
+        let count = options.samples.or(of_run.filter(|samples| *samples > 0));
+        let draws = match options.uncertainty {
+            true => posterior_draws(bundle, options, count.unwrap_or(DRAWS))?,
+            false => Vec::new(),
+        };
+        Ok(Self {
+            mean: Draw::of(bundle.posterior.mean().clone()).valid(),
+            draws: draws.iter().map(Draw::valid).collect(),
+        })
     }
 }
 
