@@ -32,7 +32,8 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Packs examples, see [`Questions::with_choices`].
+    /// Packs examples: first the beginning that all share, then each prompt, with whole answers below
+    /// it.
     ///
     /// # Errors
     /// [`PredictError::NoChoices`] for a text.

@@ -91,8 +91,9 @@ fn templates_of_every_family_render_as_in_transformers() {
 fn refused(source: &str) -> String {
     let started = Instant::now();
     let error = rendered(source).expect_err(source);
+    // Rendered to its end, each of these would take hours; how fast a loaded machine is matters not.
     assert!(
-        started.elapsed() < Duration::from_secs(1),
+        started.elapsed() < Duration::from_secs(60),
         "{source} took {:?}",
         started.elapsed()
     );
