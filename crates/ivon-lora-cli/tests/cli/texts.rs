@@ -95,6 +95,22 @@ fn a_method_that_needs_choices_is_refused_for_texts() {
 }
 
 #[test]
+fn a_comparison_of_texts_is_refused_before_anything_is_trained() {
+    let place = place();
+    let file = "out = \"compared\"\nseeds = [1]\n[run.model]\npath = \"model\"\n[[task]]\nname = \"intents\"\n\
+                [task.data]\npath = \"texts\"\ntask = \"completion\"\n[[method]]\nname = \"adamw\"\n\
+                optimizer = { name = \"adamw\" }\n";
+    place.write("compare.toml", file);
+    let ran = place.run("compare compare.toml");
+    let expected = "the rows of task `intents` are texts, expected questions with choices";
+    assert!(
+        ran.code != 0 && ran.stderr.contains(expected),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn a_written_answer_comes_with_what_the_posterior_says_about_it() {
     let place = place();
     place

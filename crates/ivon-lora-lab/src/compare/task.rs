@@ -41,6 +41,11 @@ impl<'a> TaskData<'a> {
         merge(&mut table, &entry.settings);
         let run = resolved(table, 0, || entry.name.clone())?;
         let task = Task::from_config(&run.data)?;
+        if task.is_text() {
+            return Err(CompareError::Texts {
+                task: entry.name.clone(),
+            });
+        }
         let mut dataset = data::load(&run.data, &task)?;
         if config.tuning.is_some() && dataset.tune.is_empty() {
             return Err(CompareError::NothingToTuneOn {
