@@ -11,6 +11,8 @@ use std::fs::File;
 #[cfg(feature = "hub")]
 use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "hub")]
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::adapter_name::AdapterName;
 use super::choice::{Choice, choose, weights};
@@ -124,19 +126,18 @@ impl CacheFolder {
     ) -> io::Result<PathBuf> {
         let path = snapshot.join(file);
         fs::create_dir_all(path.parent().unwrap_or(snapshot))?;
+        let up = "../".repeat(2 + file.matches('/').count());
+        let target = format!("{up}blobs/{etag}");
+        // Under another name first: the link of another process, which may be reading through it, is
+        // replaced without a moment in which there is none.
+        let new = unused_name(&path);
+        if self.links && symlink(&target, &new).is_ok() {
+            fs::rename(&new, &path)?;
+            return Ok(path);
+        }
         if path.symlink_metadata().is_ok() {
             // A link whose blob was removed.
             fs::remove_file(&path)?;
-        }
-        let up = "../".repeat(2 + file.matches('/').count());
-        let target = format!("{up}blobs/{etag}");
-        match self.links.then(|| symlink(&target, &path)) {
-            Some(Ok(())) => return Ok(path),
-            // Another process was faster.
-            Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists && path.exists() => {
-                return Ok(path);
-            }
-            _ => {}
         }
         let blob = self.blob(etag);
         match is_new {
@@ -145,6 +146,16 @@ impl CacheFolder {
         }
         Ok(path)
     }
+}
+
+/// A name beside `path` that no other process or thread uses.
+#[cfg(feature = "hub")]
+fn unused_name(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}-{count}.link", std::process::id()));
+    path.with_file_name(name)
 }
 
 #[cfg(all(feature = "hub", unix))]
@@ -312,6 +323,29 @@ mod tests {
             fs::write(snapshot.join(name), content).unwrap();
         }
         (cache, settings, snapshot)
+    }
+
+    #[cfg(all(feature = "hub", unix))]
+    #[test]
+    fn a_file_is_there_at_every_moment_while_it_is_linked_again() {
+        let (_cache, settings, snapshot) = snapshot(&[]);
+        let name = HubName::read("o/n", &settings).unwrap().unwrap();
+        let folder = CacheFolder::of(&name, &settings).unwrap();
+        folder.make_blobs().unwrap();
+        fs::write(folder.blob("etag"), "content").unwrap();
+        let link = || {
+            folder
+                .link("etag", &snapshot, "config.json", false)
+                .unwrap()
+        };
+        let path = link();
+        std::thread::scope(|scope| {
+            let others = [(); 2].map(|()| scope.spawn(|| (0..500).for_each(|_| drop(link()))));
+            while !others.iter().all(|other| other.is_finished()) {
+                assert_eq!(fs::read_to_string(&path).unwrap(), "content");
+            }
+        });
+        assert_eq!(fs::read_dir(&snapshot).unwrap().count(), 1);
     }
 
     fn find(text: &str, settings: &HubSettings, purpose: Purpose) -> Result<PathBuf, String> {
