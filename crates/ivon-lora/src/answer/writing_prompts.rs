@@ -18,11 +18,19 @@ pub enum WritingPrompt {
 /// left away.
 ///
 /// # Errors
-/// If the file cannot be read, or a row has no prompt.
+/// If the file cannot be read, a row has no prompt, or there is none to be answered.
 pub fn read_prompts(path: &Path, is_chat: bool) -> Result<Vec<(String, WritingPrompt)>, DataError> {
     let rows = read_rows(path)?.into_iter();
     let prompts = rows.map(|row| prompt_of(row, is_chat));
-    prompts.filter_map(Result::transpose).collect()
+    let prompts: Vec<_> = prompts
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    match prompts.is_empty() {
+        true => Err(DataError::EmptySet {
+            what: format!("`{}`", path.display()),
+        }),
+        false => Ok(prompts),
+    }
 }
 
 fn prompt_of(row: Row, is_chat: bool) -> Result<Option<(String, WritingPrompt)>, DataError> {
@@ -75,6 +83,12 @@ mod tests {
             read(rows, true).unwrap(),
             [("rows-1".into(), WritingPrompt::Chat(said))]
         );
+    }
+
+    #[test]
+    fn a_file_without_rows_is_named() {
+        let message = read("", false).unwrap_err().to_string();
+        assert!(message.ends_with("rows.jsonl` has no rows"), "{message}");
     }
 
     #[test]
