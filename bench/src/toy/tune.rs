@@ -16,7 +16,7 @@ use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::posterior::Posterior;
 use ivon_lora::predict::{EvaluationOptions, Predictor};
-use ivon_lora::train::{ChoiceGoal, Training, training_loop};
+use ivon_lora::train::{ChoiceGoal, GoalExamples, Training, training_loop};
 use ivon_lora::watch::Progress;
 use ivon_lora_toy as toy;
 use ivon_lora_toy::questions::Question;
@@ -135,14 +135,14 @@ impl Toy {
         let setup = Setup::new(&config, self.train.len(), lora.dropout, seed);
         let mut optimizer = method.settings().start(adapter, &setup)?;
         let folder = tempfile::tempdir()?;
-        let goal = ChoiceGoal {
+        let goal = ChoiceGoal(GoalExamples {
             network: &self.network,
             lora: &lora,
             config: &config,
             evaluation,
             train: &self.train,
             tune: &[],
-        };
+        });
         let training = Training {
             network: &self.network,
             goal: &goal,

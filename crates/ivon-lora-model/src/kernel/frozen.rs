@@ -48,11 +48,8 @@ pub struct Output<'a> {
 
 /// The products of x `[n, in]` with several matrices.
 pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
-    let width = block_unit();
     let outputs = outputs.into_iter();
-    let outputs: Vec<_> = outputs
-        .map(|output| forward_product(x, output, width))
-        .collect();
+    let outputs: Vec<_> = outputs.map(|output| forward_product(x, output)).collect();
     let tasks = outputs.iter().flat_map(|output| {
         output
             .0
@@ -71,44 +68,20 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
 fn forward_product<'a>(
     x: &'a [f32],
     Output { matrix, y, onto }: Output<'a>,
-    width: usize,
 ) -> (FrozenFactor<'a>, Shared<'a>, Onto<'a>) {
     assert!(
         onto.is_none_or(|onto| onto.len() == y.len()),
         "what is added to has the shape of the result"
     );
-    let factor = forward_factor(x, matrix, 0..matrix.rows(), width);
+    let factor = FrozenFactor::new(Direction::Forward, x, matrix, 0..matrix.rows());
     factor.check(y.len());
     let onto = onto.map_or(Onto::Nothing, Onto::Other);
     (factor, Shared::new(y), onto)
 }
 
-/// x `[n, in]` and these rows of W `[out, in]`, to be multiplied into `[n, rows]`.
-fn forward_factor<'a>(
-    x: &'a [f32],
-    matrix: &'a FrozenMatrix,
-    rows: Range<usize>,
-    width: usize,
-) -> FrozenFactor<'a> {
-    let shape = [matrix.columns(), rows.len()];
-    FrozenFactor {
-        matrix,
-        rows,
-        direction: Direction::Forward,
-        cut: Cut::new(matrix, Direction::Forward, shape, width),
-        x,
-    }
-}
-
 /// y `[n, rows]` ← x `[n, in]` · Wᵀ for some rows of W `[out, in]`.
 pub(super) fn apply_rows(x: &[f32], matrix: &FrozenMatrix, rows: Range<usize>, y: &mut [f32]) {
-    let count = rows.len();
-    let factor = forward_factor(x, matrix, rows, block_unit());
-    factor.check(y.len());
-    let y = Shared::new(y);
-    let blocks: Vec<Range<usize>> = factor.cut.blocks(count).collect();
-    let blocks = blocks.into_par_iter().with_max_len(1);
-    blocks.for_each(|block| factor.multiply(block, y, Onto::Nothing));
+    FrozenFactor::new(Direction::Forward, x, matrix, rows).multiply_all(y, Onto::Nothing);
 }
 
 /// dx `[n, in]` ← dx + dy `[n, rows]` · W for some rows of W `[out, in]`.
@@ -118,12 +91,7 @@ pub(super) fn add_rows_transposed(
     rows: Range<usize>,
     dx: &mut [f32],
 ) {
-    let factor = backward_factor(dy, matrix, rows, block_unit());
-    factor.check(dx.len());
-    let dx = Shared::new(dx);
-    let blocks: Vec<Range<usize>> = factor.cut.blocks(matrix.columns()).collect();
-    let blocks = blocks.into_par_iter().with_max_len(1);
-    blocks.for_each(|block| factor.multiply(block, dx, Onto::Result));
+    FrozenFactor::new(Direction::Backward, dy, matrix, rows).multiply_all(dx, Onto::Result);
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
@@ -156,33 +124,16 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
 /// each column belongs to one task: those of the widest block, because encodings have different
 /// units.
 fn backward_factors<'a>(inputs: &[(&'a FrozenMatrix, &'a [f32])]) -> Vec<FrozenFactor<'a>> {
-    let width = block_unit();
     let factors = inputs
         .iter()
-        .map(|&(matrix, dy)| backward_factor(dy, matrix, 0..matrix.rows(), width));
+        .map(|&(matrix, dy)| FrozenFactor::new(Direction::Backward, dy, matrix, 0..matrix.rows()));
     let mut factors: Vec<_> = factors.collect();
     let columns = factors.iter().map(|factor| factor.cut.columns).max();
+    let columns = columns.unwrap_or_default();
     for factor in &mut factors {
-        factor.cut = factor.cut.with_columns(columns.unwrap_or(width));
+        factor.cut = factor.cut.with_columns(columns);
     }
     factors
-}
-
-/// dy `[n, rows]` and these rows of W `[out, in]`, to be multiplied into `[n, in]`.
-fn backward_factor<'a>(
-    dy: &'a [f32],
-    matrix: &'a FrozenMatrix,
-    rows: Range<usize>,
-    width: usize,
-) -> FrozenFactor<'a> {
-    let shape = [rows.len(), matrix.columns()];
-    FrozenFactor {
-        matrix,
-        rows,
-        direction: Direction::Backward,
-        cut: Cut::new(matrix, Direction::Backward, shape, width),
-        x: dy,
-    }
 }
 
 /// The side of W `[out, in]` over which a product sums.
@@ -192,6 +143,16 @@ enum Direction {
     Forward,
     /// Over `out`; the result has `in` columns.
     Backward,
+}
+
+impl Direction {
+    /// The depth of a product with some rows of a matrix, and the columns of its result.
+    fn shape(self, matrix: &FrozenMatrix, rows: &Range<usize>) -> [usize; 2] {
+        match self {
+            Self::Forward => [matrix.columns(), rows.len()],
+            Self::Backward => [rows.len(), matrix.columns()],
+        }
+    }
 }
 
 /// The blocking of a product: columns of a block, depth of a piece.
@@ -204,13 +165,8 @@ struct Cut {
 impl Cut {
     /// Whole encoded blocks along the rows of W, and at least a task for each thread if there is
     /// enough work.
-    fn new(
-        matrix: &FrozenMatrix,
-        direction: Direction,
-        [depth, columns]: [usize; 2],
-        width: usize,
-    ) -> Self {
-        let unit = matrix.unit();
+    fn new(matrix: &FrozenMatrix, direction: Direction, [depth, columns]: [usize; 2]) -> Self {
+        let (unit, width) = (matrix.unit(), block_unit());
         let tasks = columns
             .div_ceil(COLUMNS[direction as usize])
             .next_multiple_of(rayon::current_num_threads())
@@ -271,13 +227,37 @@ struct FrozenFactor<'a> {
     x: &'a [f32],
 }
 
-impl FrozenFactor<'_> {
+impl<'a> FrozenFactor<'a> {
+    /// These rows of W `[out, in]`, to be multiplied with x: `[n, in]` forward, `[n, rows]` backward.
+    fn new(
+        direction: Direction,
+        x: &'a [f32],
+        matrix: &'a FrozenMatrix,
+        rows: Range<usize>,
+    ) -> Self {
+        let shape = direction.shape(matrix, &rows);
+        Self {
+            matrix,
+            rows,
+            direction,
+            cut: Cut::new(matrix, direction, shape),
+            x,
+        }
+    }
+
+    /// Writes the whole product, added to `onto`, to `out`.
+    fn multiply_all(&self, out: &mut [f32], onto: Onto<'_>) {
+        self.check(out.len());
+        let [_, columns] = self.shape();
+        let out = Shared::new(out);
+        let blocks: Vec<Range<usize>> = self.cut.blocks(columns).collect();
+        let blocks = blocks.into_par_iter().with_max_len(1);
+        blocks.for_each(|block| self.multiply(block, out, onto));
+    }
+
     /// The depth of the product, and the columns of its result.
     fn shape(&self) -> [usize; 2] {
-        match self.direction {
-            Direction::Forward => [self.matrix.columns(), self.rows.len()],
-            Direction::Backward => [self.rows.len(), self.matrix.columns()],
-        }
+        self.direction.shape(self.matrix, &self.rows)
     }
 
     /// Asserts that the result has so many numbers.

@@ -217,12 +217,16 @@ fn of_mean(draws: &[&[f32]], output: OutputLayer<'_>, targets: &[u32]) -> Vec<Ne
     let sums: Vec<Vec<Running>> = draws.iter().map(|hidden| running(hidden, output)).collect();
     let share = 1.0 / draws.len() as f64;
     let mut means = vec![Mean::START; targets.len()];
+    let numbers = targets.len() * PART.min(output.table.rows());
+    let mut buffers = [vec![0.0; numbers], vec![0.0; numbers], vec![0.0; numbers]];
     for part in parts(output.table.rows()) {
-        let mut logits = vec![0.0; targets.len() * part.len()];
-        let (mut mean, mut logarithm) = (logits.clone(), logits.clone());
+        let len = targets.len() * part.len();
+        let [logits, mean, logarithm] = buffers.each_mut().map(|buffer| &mut buffer[..len]);
+        mean.fill(0.0);
+        logarithm.fill(0.0);
         for (hidden, sums) in draws.iter().zip(&sums) {
-            part_logits(hidden, output, part.clone(), &mut logits);
-            add_probabilities(&logits, sums, share as f32, [&mut mean, &mut logarithm]);
+            part_logits(hidden, output, part.clone(), logits);
+            add_probabilities(logits, sums, share as f32, [&mut *mean, &mut *logarithm]);
         }
         let rows = mean
             .par_chunks(part.len())

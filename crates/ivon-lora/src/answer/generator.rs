@@ -11,7 +11,7 @@ use crate::forward::{Decoding, Sequence};
 use crate::generate::{Listener, WriteOptions, WritePrompt, Writer, Written};
 use crate::lora::Draw;
 use crate::posterior::Spread;
-use crate::predict::{WrittenAnswer, written_answer};
+use crate::predict::{WrittenAnswer, draws_logits, written_answer};
 use crate::watch::{Event, Watch};
 
 /// How texts are written by a base and an adapter.
@@ -216,8 +216,7 @@ fn posterior_draws(
         .scale
         .or_else(|| Some(sidecar?.scale))
         .unwrap_or(1.0);
-    let draws_logits = posterior.linearised().is_some() || posterior.output_noise().is_some();
-    let spread = match draws_logits {
+    let spread = match draws_logits(posterior) {
         true => Spread::None,
         false => posterior.spread(),
     };

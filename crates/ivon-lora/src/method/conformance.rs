@@ -20,8 +20,8 @@ use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread};
 use crate::predict::{EvaluationOptions, PredictError, Predictor, SetProbabilities};
 use crate::random::{Purpose, below, stream};
 use crate::train::{
-    BatchObjective, ChoiceGoal, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
-    Training, TrainingEnd,
+    BatchObjective, ChoiceGoal, Evidence, GoalExamples, Objective, Optimizer, Outcome, TrainConfig,
+    TrainError, Training, TrainingEnd,
 };
 use crate::watch::{Event, Progress};
 
@@ -197,14 +197,14 @@ impl Run<'_> {
             eval_interval: Some(STEPS),
             ..TrainConfig::default()
         };
-        let goal = ChoiceGoal {
+        let goal = ChoiceGoal(GoalExamples {
             network: self.network,
             lora: &lora(),
             config: &config,
             evaluation: options(),
             train: &self.examples,
             tune: &[],
-        };
+        });
         let training = Training {
             network: self.network,
             goal: &goal,

@@ -15,6 +15,7 @@ pub(crate) use choice::common_prefix;
 pub use choice::{NoisyLogits, Questions, choice_log_probabilities, log_probabilities_at};
 pub use error::PredictError;
 pub use linear::{Linearisation, watch_curvature};
+pub(crate) use predictor::draws_logits;
 pub use predictor::{
     EvaluationOptions, EvaluationSeconds, Predictor, SetProbabilities, log_probabilities,
 };

@@ -145,7 +145,7 @@ impl<'a> Predictor<'a> {
 
     /// Whether draws are of logits, all from one pass.
     pub(super) fn draws_logits(&self) -> bool {
-        self.posterior.linearised().is_some() || self.posterior.output_noise().is_some()
+        draws_logits(self.posterior)
     }
 
     /// The distribution of a set's logits, from one pass, if the posterior gives one.
@@ -182,10 +182,7 @@ impl<'a> Predictor<'a> {
         let mean_seconds = started.elapsed().as_secs_f64();
         let mut draws = Vec::new();
         for sample in 0..self.samples() {
-            draws.push(match self.draws.get(sample) {
-                Some(draw) => pass(draw)?,
-                None => pass(&self.draw(sample)?)?,
-            });
+            draws.push(pass(&self.draw(sample)?)?);
         }
         Ok(SetProbabilities {
             mean,
@@ -211,7 +208,11 @@ impl<'a> Predictor<'a> {
         self.posterior.spread().draws(self.options.samples)
     }
 
+    /// A draw of these options: a prepared one, or made now.
     fn draw(&self, sample: usize) -> Result<Draw, PredictError> {
+        if let Some(draw) = self.draws.get(sample) {
+            return Ok(draw.clone());
+        }
         let EvaluationOptions { seed, scale, .. } = self.options;
         Ok(self.posterior.draw(sample as u64, seed, scale)?)
     }
@@ -226,6 +227,11 @@ impl<'a> Predictor<'a> {
         let batch_tokens = self.options.batch_tokens;
         log_probabilities(self.network, draw, examples, batch_tokens, progress)
     }
+}
+
+/// Whether draws of a posterior are of the logits of choices, rather than of an adapter.
+pub fn draws_logits(posterior: &dyn Posterior) -> bool {
+    posterior.linearised().is_some() || posterior.output_noise().is_some()
 }
 
 /// Predicts a set under one draw, `[N][C]`, nats; `progress` advances by its examples.

@@ -13,8 +13,6 @@
 
 use serde::Serialize;
 
-use super::error::PredictError;
-use super::predictor::Predictor;
 use crate::data::Batch;
 use crate::forward::{Network, NextToken};
 use crate::lora::Draw;
@@ -65,64 +63,31 @@ impl WrittenScores {
         }
     }
 
-    fn plus(self, other: &Self) -> Self {
+    /// `combine` of each pair of scores.
+    fn zip(self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         Self {
-            log_probability: self.log_probability + other.log_probability,
-            log_probability_mean: self.log_probability_mean + other.log_probability_mean,
-            entropy: self.entropy + other.entropy,
-            aleatoric: self.aleatoric + other.aleatoric,
-            mutual_information: self.mutual_information + other.mutual_information,
-            pairwise_kl: self.pairwise_kl + other.pairwise_kl,
-            disagreement: self.disagreement + other.disagreement,
-        }
-    }
-
-    fn times(self, factor: f64) -> Self {
-        Self {
-            log_probability: self.log_probability * factor,
-            log_probability_mean: self.log_probability_mean * factor,
-            entropy: self.entropy * factor,
-            aleatoric: self.aleatoric * factor,
-            mutual_information: self.mutual_information * factor,
-            pairwise_kl: self.pairwise_kl * factor,
-            disagreement: self.disagreement * factor,
+            log_probability: combine(self.log_probability, other.log_probability),
+            log_probability_mean: combine(self.log_probability_mean, other.log_probability_mean),
+            entropy: combine(self.entropy, other.entropy),
+            aleatoric: combine(self.aleatoric, other.aleatoric),
+            mutual_information: combine(self.mutual_information, other.mutual_information),
+            pairwise_kl: combine(self.pairwise_kl, other.pairwise_kl),
+            disagreement: combine(self.disagreement, other.disagreement),
         }
     }
 }
 
 impl WrittenAnswer {
     fn of(token_scores: Vec<WrittenScores>) -> Self {
-        let sum = WrittenScores::default();
-        let sum = token_scores.iter().fold(sum, WrittenScores::plus);
+        let nothing = WrittenScores::default();
+        let add = |sum: WrittenScores, token| sum.zip(token, |sum, token| sum + token);
+        let sum = token_scores.iter().fold(nothing, add);
+        let share = 1.0 / token_scores.len().max(1) as f64;
         Self {
             sum,
-            per_token: sum.times(1.0 / token_scores.len().max(1) as f64),
+            per_token: sum.zip(&nothing, |sum, _| sum * share),
             token_scores,
         }
-    }
-}
-
-impl Predictor<'_> {
-    /// Scores an answer that was written after a prompt, at the mean and under the draws of the
-    /// options.
-    ///
-    /// # Errors
-    /// [`PredictError::Text`] if the posterior draws logits of choices, and if a draw cannot be made.
-    pub fn written(&self, prompt: &[u32], answer: &[u32]) -> Result<WrittenAnswer, PredictError> {
-        if self.draws_logits() {
-            return Err(PredictError::Text);
-        }
-        let mean = Draw::of(self.posterior.mean().clone()).valid();
-        let made;
-        let draws = match self.draws {
-            [] => {
-                made = self.prepare_draws()?;
-                &made
-            }
-            prepared => prepared,
-        };
-        let draws: Vec<Draw> = draws.iter().map(Draw::valid).collect();
-        Ok(written_answer(self.network, &mean, &draws, prompt, answer))
     }
 }
 

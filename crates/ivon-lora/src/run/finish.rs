@@ -129,12 +129,17 @@ impl Finish<'_> {
         posterior: &dyn Posterior,
         watch: Watch<'_>,
     ) -> Result<EvaluationOptions, RunError> {
-        let options = EvaluationOptions {
-            samples: posterior.spread().draws(self.config.evaluation.samples),
-            ..self.config.evaluation_options()
-        };
+        let options = self.options_of_settings(posterior);
         let scale = self.scale(posterior, &options, watch)?;
         Ok(EvaluationOptions { scale, ..options })
+    }
+
+    /// The options of the settings, with at most as many draws as the posterior has.
+    pub(super) fn options_of_settings(&self, posterior: &dyn Posterior) -> EvaluationOptions {
+        EvaluationOptions {
+            samples: posterior.spread().draws(self.config.evaluation.samples),
+            ..self.config.evaluation_options()
+        }
     }
 
     /// τ of the settings, unless they ask for a choice and calibrate prefers another.

@@ -11,7 +11,7 @@ use crate::data::{EncodedSet, Role};
 use crate::lora::Draw;
 use crate::metrics::{Bootstrap, TokenScores};
 use crate::posterior::Posterior;
-use crate::predict::{EvaluationOptions, PredictError, Predictor, SetTokens, predicted_documents};
+use crate::predict::{PredictError, Predictor, SetTokens, predicted_documents};
 use crate::settings::SettingError;
 use crate::watch::{Event, Progress, Stage, Watch};
 
@@ -28,10 +28,7 @@ impl Finish<'_> {
             let note = "calibrate is not used: texts are scored without a temperature";
             watch(Event::Note(note.into()));
         }
-        let options = EvaluationOptions {
-            samples: posterior.spread().draws(self.config.evaluation.samples),
-            ..self.config.evaluation_options()
-        };
+        let options = self.options_of_settings(posterior.as_ref());
         let predictor = Predictor::new(&self.base.network, posterior.as_ref(), &options);
         let (report, evaluated) = self.test_texts(&predictor, watch)?;
         let cost = self.cost(posterior.as_ref(), fitting_seconds, evaluated.seconds)?;

@@ -21,7 +21,9 @@ use crate::lora::{Adapter, LoraConfig, PeftAdapter, check_base_tables, read_peft
 use crate::method::{Members, Settings, Setup, train_members};
 use crate::model::{Checkpoint, DecoderConfig};
 use crate::settings::SettingError;
-use crate::train::{ChoiceGoal, Goal, Outcome, TextGoal, TrainError, Training, TrainingEnd};
+use crate::train::{
+    ChoiceGoal, Goal, GoalExamples, Outcome, TextGoal, TrainError, Training, TrainingEnd,
+};
 use crate::watch::{Event, Watch};
 
 /// The outcome of a run.
@@ -335,28 +337,19 @@ impl<'a> StartingPoint<'a> {
 
 /// What a run learns.
 fn goal<'a>(run: &'a Finish<'_>) -> Box<dyn Goal + 'a> {
-    let (network, config) = (&run.base.network, run.config);
-    let (lora, evaluation) = (&config.lora, config.evaluation_options());
-    let (train, tune) = (&run.sets.train.examples, &run.sets.tune.examples);
-    let config = &config.train;
-    if run.task.is_text() {
-        return Box::new(TextGoal {
-            network,
-            lora,
-            config,
-            evaluation,
-            train,
-            tune,
-        });
+    let config = run.config;
+    let examples = GoalExamples {
+        network: &run.base.network,
+        lora: &config.lora,
+        config: &config.train,
+        evaluation: config.evaluation_options(),
+        train: &run.sets.train.examples,
+        tune: &run.sets.tune.examples,
+    };
+    match run.task.is_text() {
+        true => Box::new(TextGoal(examples)),
+        false => Box::new(ChoiceGoal(examples)),
     }
-    Box::new(ChoiceGoal {
-        network,
-        lora,
-        config,
-        evaluation,
-        train,
-        tune,
-    })
 }
 
 /// Reports what the run will need and what its settings mean.

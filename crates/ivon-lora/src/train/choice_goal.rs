@@ -1,49 +1,32 @@
 //! Learning the right choice: cross-entropy over the choices of an example, scored on *tune*.
 
-use super::{BatchObjective, Goal, Objective, TrainConfig, TrainError};
-use crate::data::{Encoded, batch_indices};
-use crate::forward::Network;
-use crate::lora::LoraConfig;
+use super::{BatchObjective, Goal, GoalExamples, Objective, TrainError};
+use crate::data::Encoded;
 use crate::metrics::{LogProbabilities, Predictions, mean_of_draws};
 use crate::posterior::Posterior;
-use crate::predict::{EvaluationOptions, PredictError, Predictor};
+use crate::predict::{PredictError, Predictor};
 use crate::watch::{Evaluation, MainScores, SampledScores, Stage, Watch};
 
 /// Labelled examples with choices.
 #[derive(Clone, Copy)]
-pub struct ChoiceGoal<'a> {
-    /// The frozen decoder.
-    pub network: &'a Network,
-    /// Scaling and dropout of the adapter.
-    pub lora: &'a LoraConfig,
-    /// Batch size, accumulation, and draws of the scores.
-    pub config: &'a TrainConfig,
-    /// How scores are computed; the number of draws is that of `config`.
-    pub evaluation: EvaluationOptions,
-    /// The examples to learn from.
-    pub train: &'a [Encoded],
-    /// The examples to score on; may be empty.
-    pub tune: &'a [Encoded],
-}
+pub struct ChoiceGoal<'a>(pub GoalExamples<'a>);
 
 impl Goal for ChoiceGoal<'_> {
     fn check(&self) -> Result<(), TrainError> {
-        labels("tune", self.tune)?;
-        labels("train", self.train).map(|_| ())
+        labels("tune", self.0.tune)?;
+        labels("train", self.0.train).map(|_| ())
     }
 
     fn examples(&self) -> usize {
-        self.train.len()
+        self.0.train.len()
     }
 
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_> {
-        let accumulation = self.config.accumulation as u64;
-        let micro_batches: Vec<Vec<&Encoded>> = (0..accumulation)
-            .map(|micro_batch| self.batch(seed, step * accumulation + micro_batch))
-            .collect();
+        let GoalExamples { network, lora, .. } = self.0;
+        let micro_batches = self.0.micro_batches(seed, step);
         Box::new(BatchObjective::new(
-            self.network,
-            self.lora.dropout,
+            network,
+            lora.dropout,
             seed,
             step,
             &micro_batches,
@@ -51,17 +34,14 @@ impl Goal for ChoiceGoal<'_> {
     }
 
     fn is_scored(&self) -> bool {
-        !self.tune.is_empty()
+        !self.0.tune.is_empty()
     }
 
     fn score(&self, posterior: &dyn Posterior, watch: Watch<'_>) -> Result<Evaluation, TrainError> {
-        let labels = labels("tune", self.tune)?;
-        let options = EvaluationOptions {
-            samples: self.config.eval_samples,
-            ..self.evaluation
-        };
-        let predictor = Predictor::new(self.network, posterior, &options);
-        let evaluated = predictor.evaluate_as(Stage::Tune, self.tune, watch)?;
+        let labels = labels("tune", self.0.tune)?;
+        let options = self.0.options();
+        let predictor = Predictor::new(self.0.network, posterior, &options);
+        let evaluated = predictor.evaluate_as(Stage::Tune, self.0.tune, watch)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
             samples => Some(SampledScores {
@@ -74,21 +54,10 @@ impl Goal for ChoiceGoal<'_> {
         };
         Ok(Evaluation {
             split: "tune".into(),
-            n: self.tune.len(),
+            n: self.0.tune.len(),
             mean: scores(evaluated.mean, &labels)?,
             sampled,
         })
-    }
-}
-
-impl ChoiceGoal<'_> {
-    /// The examples of a forward pass. The order of the epoch is computed again for each pass, which
-    /// takes a millisecond for a hundred thousand examples.
-    fn batch(&self, seed: u64, pass: u64) -> Vec<&Encoded> {
-        batch_indices(seed, self.train.len(), self.config.batch_size, pass)
-            .into_iter()
-            .map(|index| &self.train[index])
-            .collect()
     }
 }
 

@@ -345,7 +345,7 @@ mod tests {
     use crate::predict::EvaluationOptions;
     use crate::random::{Purpose, below, stream};
     use crate::testing::golden;
-    use crate::train::{ChoiceGoal, Score};
+    use crate::train::{ChoiceGoal, GoalExamples, Score};
     use crate::watch::{Record, read_records};
 
     fn network() -> Network {
@@ -439,7 +439,7 @@ mod tests {
                 Adapter::new(&lora, self.network.config(), 1, &Device::flex().autodiff()).unwrap();
             let setup = Setup::new(&self.config, self.train.len(), 0.2, 5);
             let mut optimizer = self.method.settings().start(adapter, &setup).unwrap();
-            let goal = ChoiceGoal {
+            let goal = ChoiceGoal(GoalExamples {
                 network: &self.network,
                 lora: &lora,
                 config: &self.config,
@@ -449,7 +449,7 @@ mod tests {
                 },
                 train: &self.train,
                 tune: &self.tune,
-            };
+            });
             let training = Training {
                 network: &self.network,
                 goal: &goal,

@@ -1,59 +1,37 @@
 //! Learning texts: cross-entropy of their tokens over the whole vocabulary, scored on *tune*.
 
-use super::{Goal, Objective, TextObjective, TrainConfig, TrainError};
-use crate::data::{Encoded, TextTarget, batch_indices};
-use crate::forward::Network;
-use crate::lora::LoraConfig;
+use super::{Goal, GoalExamples, Objective, TextObjective, TrainError};
+use crate::data::{Encoded, TextTarget};
 use crate::metrics::{Bootstrap, PredictedDocument, TokenScores};
 use crate::posterior::Posterior;
-use crate::predict::{EvaluationOptions, PredictError, Predictor};
+use crate::predict::{PredictError, Predictor};
 use crate::watch::{Evaluation, MainScores, Progress, SampledScores, Stage, Watch};
 
 /// Texts with the tokens to learn.
 #[derive(Clone, Copy)]
-pub struct TextGoal<'a> {
-    /// The frozen decoder.
-    pub network: &'a Network,
-    /// Scaling and dropout of the adapter.
-    pub lora: &'a LoraConfig,
-    /// Batch size, accumulation, and draws of the scores.
-    pub config: &'a TrainConfig,
-    /// How scores are computed; the number of draws is that of `config`.
-    pub evaluation: EvaluationOptions,
-    /// The texts to learn from.
-    pub train: &'a [Encoded],
-    /// The texts to score on; may be empty.
-    pub tune: &'a [Encoded],
-}
+pub struct TextGoal<'a>(pub GoalExamples<'a>);
 
 impl Goal for TextGoal<'_> {
     fn check(&self) -> Result<(), TrainError> {
-        check("tune", self.tune)?;
-        check("train", self.train)
+        check("tune", self.0.tune)?;
+        check("train", self.0.train)
     }
 
     fn examples(&self) -> usize {
-        self.train.len()
+        self.0.train.len()
     }
 
     fn predictions(&self) -> usize {
-        let texts = self.train.iter().filter_map(Encoded::text);
+        let texts = self.0.train.iter().filter_map(Encoded::text);
         texts.map(TextTarget::trained).sum()
     }
 
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_> {
-        let accumulation = self.config.accumulation as u64;
-        let batch = |micro_batch: u64| -> Vec<&Encoded> {
-            let pass = step * accumulation + micro_batch;
-            batch_indices(seed, self.train.len(), self.config.batch_size, pass)
-                .into_iter()
-                .map(|index| &self.train[index])
-                .collect()
-        };
-        let micro_batches: Vec<Vec<&Encoded>> = (0..accumulation).map(batch).collect();
+        let GoalExamples { network, lora, .. } = self.0;
+        let micro_batches = self.0.micro_batches(seed, step);
         Box::new(TextObjective::new(
-            self.network,
-            self.lora.dropout,
+            network,
+            lora.dropout,
             seed,
             step,
             &micro_batches,
@@ -61,18 +39,15 @@ impl Goal for TextGoal<'_> {
     }
 
     fn is_scored(&self) -> bool {
-        !self.tune.is_empty()
+        !self.0.tune.is_empty()
     }
 
     fn score(&self, posterior: &dyn Posterior, watch: Watch<'_>) -> Result<Evaluation, TrainError> {
-        let options = EvaluationOptions {
-            samples: self.config.eval_samples,
-            ..self.evaluation
-        };
-        let predictor = Predictor::new(self.network, posterior, &options);
-        let total = predictor.passes() * self.tune.len();
+        let options = self.0.options();
+        let predictor = Predictor::new(self.0.network, posterior, &options);
+        let total = predictor.passes() * self.0.tune.len();
         let mut progress = Progress::new(Stage::Tune, total, watch);
-        let found = predictor.evaluate_texts(self.tune, &mut progress)?;
+        let found = predictor.evaluate_texts(self.0.tune, &mut progress)?;
         let sampled = match &found.sampled {
             None => None,
             Some(documents) => Some(SampledScores {
@@ -82,7 +57,7 @@ impl Goal for TextGoal<'_> {
         };
         Ok(Evaluation {
             split: "tune".into(),
-            n: self.tune.len(),
+            n: self.0.tune.len(),
             mean: main_scores(&found.mean)?,
             sampled,
         })
