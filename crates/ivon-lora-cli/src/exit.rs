@@ -180,11 +180,13 @@ fn of_answer(error: &AnswerError) -> Exit {
         AnswerError::Tokenizer(_)
         | AnswerError::UnknownRole { .. }
         | AnswerError::NoLabel { .. }
+        | AnswerError::NoReferences { .. }
         | AnswerError::NoRows { .. } => Exit::Data,
         AnswerError::Model(_) | AnswerError::Posterior(_) => Exit::Model,
         AnswerError::Bundle(error) => of_bundle(error),
         AnswerError::Setting { .. }
         | AnswerError::Device { .. }
+        | AnswerError::WritesNothing
         | AnswerError::Generate(GenerateError::Setting(_)) => Exit::Usage,
         AnswerError::Generate(GenerateError::NotFinite { .. }) => Exit::Training,
         AnswerError::Generate(_) => Exit::Data,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ScreenArgs, WritingArgs};
+use super::{AgreementArgs, ScreenArgs, WritingArgs};
 
 /// Write text after prompts
 ///
@@ -31,6 +31,12 @@ pub struct GenerateArgs {
     /// Write this many texts for each prompt, each under a draw of its own from the posterior
     #[arg(long, value_name = "N")]
     pub samples: Option<u32>,
+    /// Of the texts for a prompt write one: vote, the most frequent, or mbr, the one with the largest
+    /// expected utility over all of them (minimum Bayes risk); needs --samples
+    #[arg(long, value_name = "HOW", requires = "samples")]
+    pub choose: Option<String>,
+    #[command(flatten)]
+    pub agreement: AgreementArgs,
     /// Say how sure the posterior is of each text and of its tokens, as lines of JSON: its
     /// log-probability, entropy and mutual information under as many draws as --samples, or as the
     /// run answered with

@@ -4,9 +4,9 @@ mod settings;
 mod answering;
 mod subject;
 mod train;
+mod writing;
 mod evaluate;
 mod predict;
-mod writing;
 mod generate;
 mod chat;
 mod merge;
@@ -40,7 +40,7 @@ pub use settings::{FlagValue, Group, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
 pub use train::TrainArgs;
-pub use writing::WritingArgs;
+pub use writing::{AgreementArgs, WritingArgs};
 
 /// The flags of the data settings.
 pub type DataFlags = SettingFlags<settings::Data>;

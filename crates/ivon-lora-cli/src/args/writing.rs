@@ -75,3 +75,16 @@ pub struct WritingArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
 }
+
+/// When several answers to one prompt agree.
+#[derive(Debug, Args)]
+pub struct AgreementArgs {
+    /// The utility of minimum Bayes risk decoding, of one answer where another is meant: exact, f1,
+    /// rouge-l or chrf
+    #[arg(long, value_name = "SCORE", default_value = "chrf")]
+    pub utility: String,
+    /// Two answers mean the same from this ROUGE-L on; by default if they are equal but for case,
+    /// punctuation and articles
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub same_from: Option<f64>,
+}

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use ivon_lora::answer::{
-    AnswerError, AnswerOptions, Answerer, BaseOptions, LabelledRows, RunReport,
+    AnswerError, AnswerOptions, Answerer, BaseOptions, ExampleSet, Judgement, LabelledRows,
+    RunReport, WrittenOptions,
 };
 use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Watch};
 
+use super::writing::{agreement, similarity};
 use super::{Place, prepare_for, role_named, stopped};
 use crate::args::{EvaluateArgs, PredictionArgs, TaskFlags};
 use crate::exit::{CliError, Exit, Failure};
@@ -24,6 +26,7 @@ use crate::suggest::did_you_mean;
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
     let role = args.role.as_deref().map(role_named).transpose()?;
     let options = answer_options(&args.task, &args.prediction)?;
+    let written = written_options(&args)?;
     let rows = LabelledRows {
         path: args.data,
         split: split(&args.prediction)?,
@@ -33,11 +36,12 @@ pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
     prepare_for(&args.prediction)?;
     let mut screen = Screen::new(args.screen);
     let place = Place::of(args.adapter, &mut screen)?;
-    let files = OutputFiles {
+    let output = Output {
         folder: args.out.as_deref(),
         include_text: args.prediction.include_text.unwrap_or(false),
+        written: written.as_ref(),
     };
-    let report = score(&place, &options, &rows, files, &mut |event| {
+    let report = score(&place, &options, &rows, output, &mut |event| {
         screen.show(&event) && signals.go_on()
     });
     screen.close();
@@ -45,11 +49,38 @@ pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
     screen.result("evaluated", &report.to_string(), &report)
 }
 
-/// Where scores and predictions are written, if anywhere.
+/// What is made of the rows, and where it is written, if anywhere.
 #[derive(Clone, Copy)]
-struct OutputFiles<'a> {
+struct Output<'a> {
     folder: Option<&'a Path>,
     include_text: bool,
+    /// How answers are written to prompts, if they are.
+    written: Option<&'a WrittenOptions>,
+}
+
+/// How answers are written, if they are to be.
+///
+/// # Errors
+/// If a flag is out of range.
+fn written_options(args: &EvaluateArgs) -> Result<Option<WrittenOptions>, CliError> {
+    let flags = &args.answers;
+    let options = WrittenOptions {
+        max_tokens: flags.max_tokens as usize,
+        samples: args.prediction.samples.map(|samples| samples as usize),
+        temperature: flags.temperature,
+        agreement: agreement(&flags.agreement)?,
+        judgement: Judgement {
+            quality: similarity("quality", &flags.quality)?,
+            right_from: flags.right_from,
+        },
+        ..WrittenOptions::default()
+    };
+    options.validate().map_err(|error| {
+        let key = error.key.replace('_', "-");
+        let message = format!("`--{key}` is {}, expected {}", error.found, error.expected);
+        CliError::usage(message, None)
+    })?;
+    Ok(flags.write.then_some(options))
 }
 
 /// Scores the rows and writes the results.
@@ -57,31 +88,52 @@ fn score(
     place: &Place,
     options: &AnswerOptions,
     rows: &LabelledRows,
-    files: OutputFiles<'_>,
+    output: Output<'_>,
     watch: Watch<'_>,
 ) -> Result<RunReport, AnswerError> {
     let answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
     let set = answerer.labelled(rows, watch)?;
-    if let Some(folder) = files.folder {
+    if let Some(folder) = output.folder {
         files::create_folder(folder)?;
         files::check_can_write(&folder.join(ivon_lora::answer::EVALUATION_FILE))?;
     }
     if answerer.task().is_text() {
-        let evaluation = answerer.evaluate_texts(&set, watch)?;
-        if let Some(folder) = files.folder {
-            for path in evaluation.write(folder)? {
-                watch(Event::Saved(&path));
-            }
-        }
-        return Ok(RunReport::Texts(Box::new(evaluation.report)));
+        return score_texts(&answerer, &set, output, watch);
+    }
+    if output.written.is_some() {
+        return Err(AnswerError::WritesNothing);
     }
     let evaluation = answerer.evaluate(set, watch)?;
-    if let Some(folder) = files.folder {
-        for path in evaluation.write(folder, files.include_text)? {
+    if let Some(folder) = output.folder {
+        for path in evaluation.write(folder, output.include_text)? {
             watch(Event::Saved(&path));
         }
     }
     Ok(RunReport::Choices(Box::new(evaluation.report)))
+}
+
+/// Scores texts, and the answers to their prompts if these are to be written.
+fn score_texts(
+    answerer: &Answerer,
+    set: &ExampleSet,
+    output: Output<'_>,
+    watch: Watch<'_>,
+) -> Result<RunReport, AnswerError> {
+    let mut evaluation = answerer.evaluate_texts(set, watch)?;
+    let written = output.written;
+    let written = written.map(|options| answerer.evaluate_written(set, options, watch));
+    let written = written.transpose()?;
+    evaluation.report.answers = written.as_ref().map(|written| written.report.clone());
+    if let Some(folder) = output.folder {
+        let mut paths = evaluation.write(folder)?.to_vec();
+        if let Some(written) = &written {
+            paths.push(written.write(folder)?);
+        }
+        for path in paths {
+            watch(Event::Saved(&path));
+        }
+    }
+    Ok(RunReport::Texts(Box::new(evaluation.report)))
 }
 
 /// The options shared by all commands that predict with an adapter.

@@ -2,17 +2,19 @@
 
 use std::io;
 
-use ivon_lora::answer::{Generator, WritingPrompt, read_prompts};
+use ivon_lora::answer::{WritingPrompt, read_prompts};
 use ivon_lora::generate::{FinishReason, Written};
+use ivon_lora::metrics::text::{Agreement, Consensus};
 use ivon_lora::predict::WrittenAnswer;
 use serde::Serialize;
 
 use super::stopped;
-use super::writing::{Request, open, show, write_options};
+use super::writing::{Request, agreement, open, show, write_options};
 use crate::args::GenerateArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::{Screen, print, write_line};
 use crate::signals::Signals;
+use crate::suggest::did_you_mean;
 
 /// Writes a text, or several, for each prompt.
 ///
@@ -20,6 +22,7 @@ use crate::signals::Signals;
 /// If model, adapter, rows or a flag are wrong, and on a stop by a signal.
 pub fn run(args: GenerateArgs, signals: &Signals) -> Result<(), Failure> {
     let options = write_options(&args.writing, args.batch_size)?;
+    let choice = choice(&args)?;
     let mut screen = Screen::beside_lines(args.screen);
     let prompts = prompts_of(&args)?;
     let generator = open(
@@ -35,11 +38,12 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<(), Failure> {
     let tokens = prompts.iter().map(|(_, prompt)| generator.encode(prompt));
     let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
     screen.close();
-    let is_single = prompts.len() * generator.samples() == 1;
+    let is_single = prompts.len() * generator.samples() == 1 && choice.is_none();
     let output = Output {
         is_json: args.screen.json,
         is_shown_at_once: is_single && !args.screen.json,
         samples: args.samples.map(|_| generator.samples()),
+        choice,
     };
     let together = (options.together / generator.samples()).max(1);
     for (prompts, tokens) in prompts.chunks(together).zip(tokens.chunks(together)) {
@@ -55,23 +59,52 @@ pub fn run(args: GenerateArgs, signals: &Signals) -> Result<(), Failure> {
             return Err(error.into());
         }
         let written = written.map_err(|error| stopped(error, signals))?;
-        let scores = args
-            .uncertainty
-            .then(|| scores(&generator, tokens, &written));
-        output.put(prompts, &written, scores.as_deref())?;
+        let texts = output.chosen(&written, generator.samples());
+        let score = |text: &Text<'_>| {
+            let prompt = &tokens[text.place / generator.samples()];
+            generator.score(prompt, text.written)
+        };
+        let scores = args.uncertainty.then(|| texts.iter().map(score).collect());
+        output.put(prompts, &texts, scores)?;
     }
     Ok(())
 }
 
-/// What the posterior says about the texts for these prompts.
-fn scores(generator: &Generator, prompts: &[Vec<u32>], written: &[Written]) -> Vec<WrittenAnswer> {
-    let prompts = prompts
-        .iter()
-        .flat_map(|prompt| std::iter::repeat_n(prompt, generator.samples()));
-    let pairs = prompts.zip(written);
-    pairs
-        .map(|(prompt, written)| generator.score(prompt, written))
-        .collect()
+/// How one of several texts for a prompt is chosen.
+#[derive(Clone, Copy)]
+struct Choice {
+    /// By expected utility; else by vote.
+    is_by_utility: bool,
+    agreement: Agreement,
+}
+
+/// How one of several texts is chosen, if one is.
+///
+/// # Errors
+/// If a flag is out of range.
+fn choice(args: &GenerateArgs) -> Result<Option<Choice>, CliError> {
+    let agreement = agreement(&args.agreement)?;
+    let Some(how) = args.choose.as_deref() else {
+        return Ok(None);
+    };
+    let names = ["vote", "mbr"];
+    if !names.contains(&how) {
+        let message = format!("`--choose` is `{how}`, expected one of `vote`, `mbr`");
+        return Err(CliError::usage(message, did_you_mean(how, names)));
+    }
+    Ok(Some(Choice {
+        is_by_utility: how == "mbr",
+        agreement,
+    }))
+}
+
+/// A text that is put out.
+struct Text<'a> {
+    /// Its place among all texts that were written together.
+    place: usize,
+    written: &'a Written,
+    /// What it was chosen by.
+    consensus: Option<Consensus>,
 }
 
 /// How texts are put out.
@@ -81,32 +114,62 @@ struct Output {
     is_shown_at_once: bool,
     /// The number of texts for each prompt, if they were asked for by number.
     samples: Option<usize>,
+    /// How one of them is chosen, if one is.
+    choice: Option<Choice>,
 }
 
 impl Output {
-    /// Puts out the texts of these prompts, those of a prompt one after the other, with their scores.
+    /// The texts to put out of those written, `samples` for each prompt: all, or the chosen ones.
+    fn chosen<'a>(&self, written: &'a [Written], samples: usize) -> Vec<Text<'a>> {
+        let text = |place: usize, consensus| Text {
+            place,
+            written: &written[place],
+            consensus,
+        };
+        let Some(choice) = self.choice else {
+            return (0..written.len()).map(|place| text(place, None)).collect();
+        };
+        let of_prompt = |(prompt, written): (usize, &[Written])| {
+            let texts: Vec<&str> = written.iter().map(|w| w.text.as_str()).collect();
+            let consensus = choice.agreement.consensus(&texts)?;
+            let sample = match choice.is_by_utility {
+                true => consensus.best,
+                false => consensus.vote,
+            };
+            Some(text(prompt * samples + sample, Some(consensus)))
+        };
+        let prompts = written.chunks(samples).enumerate();
+        prompts.filter_map(of_prompt).collect()
+    }
+
+    /// Puts out texts for these prompts, with their scores.
     fn put(
         &self,
         prompts: &[(String, WritingPrompt)],
-        written: &[Written],
-        scores: Option<&[WrittenAnswer]>,
+        texts: &[Text<'_>],
+        scores: Option<Vec<WrittenAnswer>>,
     ) -> Result<(), Failure> {
         if self.is_shown_at_once {
             return Ok(show("\n")?);
         }
         let samples = self.samples.unwrap_or(1);
-        for (index, written) in written.iter().enumerate() {
+        for (index, text) in texts.iter().enumerate() {
+            let Text { place, written, .. } = *text;
             if !self.is_json {
                 print(&written.text)?;
                 continue;
             }
+            let consensus = text.consensus.as_ref();
             let line = Line {
-                id: &prompts[index / samples].0,
-                sample: self.samples.map(|samples| index % samples),
+                id: &prompts[place / samples].0,
+                sample: self.samples.map(|samples| place % samples),
                 text: &written.text,
                 tokens: &written.tokens,
                 finish_reason: written.finish_reason,
-                scores: scores.map(|scores| &scores[index]),
+                vote_share: consensus.map(|consensus| consensus.vote_share),
+                semantic_entropy: consensus.map(|consensus| consensus.semantic_entropy),
+                expected_utility: consensus.map(|consensus| consensus.expected_utility),
+                scores: scores.as_ref().map(|scores| &scores[index]),
             };
             write_line(&serde_json::to_value(line).map_err(io::Error::from)?)?;
         }
@@ -136,6 +199,15 @@ struct Line<'a> {
     text: &'a str,
     tokens: &'a [u32],
     finish_reason: FinishReason,
+    /// Of a chosen text: the share of the texts that mean the same as the most frequent one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vote_share: Option<f64>,
+    /// Of a chosen text: the entropy of the meanings of all, nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    semantic_entropy: Option<f64>,
+    /// Of a chosen text: the largest expected utility.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_utility: Option<f64>,
     #[serde(flatten)]
     scores: Option<&'a WrittenAnswer>,
 }

@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use ivon_lora::answer::{BaseOptions, Generator, GeneratorOptions};
 use ivon_lora::data::ChatSetting;
 use ivon_lora::generate::{Sampling, WriteOptions};
+use ivon_lora::metrics::text::{Agreement, Similarity};
 use ivon_lora::model::BasePrecision;
 use ivon_lora::watch::Event;
 
 use super::{base_for, fetch_adapter, prepare, stopped};
-use crate::args::WritingArgs;
+use crate::args::{AgreementArgs, WritingArgs};
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
@@ -130,6 +131,40 @@ pub fn open(
     options.adapter = adapter;
     let watch = &mut |event: Event<'_>| screen.show(&event) && signals.go_on();
     Generator::open(&base, &options, watch).map_err(|error| stopped(error, signals))
+}
+
+/// When texts agree.
+///
+/// # Errors
+/// If a flag is out of range.
+pub fn agreement(args: &AgreementArgs) -> Result<Agreement, CliError> {
+    if let Some(least) = args
+        .same_from
+        .filter(|least| !(*least > 0.0 && *least <= 1.0))
+    {
+        let message = format!("`--same-from` is `{least}`, expected above 0 and at most 1");
+        return Err(CliError::usage(message, None));
+    }
+    Ok(Agreement {
+        utility: similarity("utility", &args.utility)?,
+        same_from: args.same_from,
+    })
+}
+
+/// The similarity that a flag names.
+///
+/// # Errors
+/// If there is none of that name.
+pub fn similarity(flag: &str, name: &str) -> Result<Similarity, CliError> {
+    let found = Similarity::ALL.into_iter().find(|one| one.name() == name);
+    found.ok_or_else(|| {
+        let names = Similarity::ALL.map(Similarity::name);
+        let message = format!(
+            "`--{flag}` is `{name}`, expected one of `{}`",
+            names.join("`, `")
+        );
+        CliError::usage(message, did_you_mean(name, names))
+    })
 }
 
 /// Writes a piece of text to standard output at once.

@@ -158,3 +158,64 @@ fn a_written_answer_comes_with_what_the_posterior_says_about_it() {
         ran.stderr
     );
 }
+
+#[test]
+fn written_answers_are_scored_against_references_and_kept() {
+    let place = place();
+    place
+        .run(&(TRAIN.replace("adamw", "ivon") + " --samples 3"))
+        .ok();
+    let evaluate = "evaluate --model model --adapter run/adapter --data texts/test.jsonl --out scores \
+                    --write --max-tokens 4 --quality f1 --right-from 0.4";
+    let said = place.run(evaluate).ok();
+    assert!(
+        said.contains("answers to 12 prompts, 3 samples each"),
+        "{said}"
+    );
+    let scores = place.json("scores/evaluation.json");
+    assert_eq!(number(&scores, "/answers/prompts"), 12.0);
+    let lines = place.read("scores/answers.jsonl");
+    let mut right = 0;
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["samples"].as_array().unwrap().len(), 3);
+        let shares = [number(&line, "/support"), number(&line, "/p_true")];
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+        // With an F1 of 0.4 at least one of the two words is in the answer.
+        let reference = line["references"][0].as_str().unwrap();
+        let answer = line["answer"].as_str().unwrap().to_lowercase();
+        let mut words = reference.split_whitespace();
+        right += usize::from(words.any(|word| answer.contains(&word.to_lowercase())));
+    }
+    assert_eq!(lines.lines().count(), 12);
+    assert!(number(&scores, "/answers/right") <= right as f64);
+}
+
+#[test]
+fn one_of_several_texts_is_chosen_by_vote_or_by_utility() {
+    let place = place();
+    place
+        .run(&(TRAIN.replace("adamw", "ivon") + " --samples 3"))
+        .ok();
+    let write = "generate --model model --adapter run/adapter --data texts/test.jsonl --max-tokens 2 \
+                 --json --samples 5";
+    let all = place.run(write).ok();
+    assert_eq!(all.lines().count(), 60);
+    for how in ["vote", "mbr"] {
+        let chosen = place.run(&format!("{write} --choose {how}")).ok();
+        assert_eq!(chosen.lines().count(), 12);
+        for line in chosen.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let is_it = |other: &&str| {
+                let other: Value = serde_json::from_str(other).unwrap();
+                let same = |key: &&str| other[*key] == line[*key];
+                ["id", "sample", "text"].iter().all(same)
+            };
+            assert_eq!(all.lines().filter(is_it).count(), 1);
+            let share = number(&line, "/vote_share");
+            assert!((0.2..=1.0).contains(&share), "{line}");
+        }
+    }
+    let ran = place.run(&format!("{write} --choose best"));
+    assert!(ran.code == 2 && ran.stderr.contains("--choose"));
+}

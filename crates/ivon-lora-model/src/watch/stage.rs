@@ -25,6 +25,8 @@ pub enum Stage {
     Evaluating,
     /// Answers to rows or prompts.
     Predicting,
+    /// Answers are written to prompts, to be scored.
+    Writing,
     /// The scales of a sweep on calibrate.
     ChoosingOnCalibrate,
     /// The scales of a sweep.
@@ -52,6 +54,7 @@ impl Stage {
             Self::Test => "evaluating test",
             Self::Evaluating => "evaluating",
             Self::Predicting => "predicting",
+            Self::Writing => "writing answers",
             Self::ChoosingOnCalibrate => "choosing on calibrate",
             Self::Scales => "scoring at each scale",
             Self::Shares => "scoring at each share",

@@ -51,6 +51,16 @@ pub enum AnswerError {
     /// Rows to score have no label.
     #[error("example `{id}` has no label to score against")]
     NoLabel { id: String },
+    /// Answers are picked, not written.
+    #[error(
+        "the task has choices, whose answers are picked, not written; expected a task of texts"
+    )]
+    WritesNothing,
+    /// Nothing says what right answers would be.
+    #[error(
+        "no row of `{set}` has a prompt with a right answer to it, expected a completion, references or an assistant's last message"
+    )]
+    NoReferences { set: String },
     /// A set is empty.
     #[error("the set `{set}` in `{}` has no row that can be asked, expected at least one", path.display())]
     NoRows { set: String, path: PathBuf },
@@ -101,6 +111,14 @@ impl AnswerError {
             Self::NoLabel { .. } => Some(sentence!(
                 "use `{}` for rows without labels",
                 command("predict")
+            )),
+            Self::WritesNothing => Some(sentence!(
+                "leave out `{}`: the answers that are picked are scored without it",
+                setting("write")
+            )),
+            Self::NoReferences { .. } => Some(sentence!(
+                "`{}` writes answers that are not to be scored",
+                command("generate")
             )),
             Self::NoRows { .. } => Some(sentence!(
                 "`{}` says what is in a folder",

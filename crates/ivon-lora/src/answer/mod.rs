@@ -3,6 +3,8 @@
 mod error;
 mod base;
 mod report;
+mod answered_prompt;
+mod answer_report;
 mod text_report;
 mod prediction;
 mod lines;
@@ -11,9 +13,12 @@ mod rows;
 mod trained_rows;
 mod answerer;
 mod text_evaluation;
+mod written_evaluation;
 mod writing_prompts;
 mod generator;
 
+pub use answer_report::{AnswerReport, ChosenAnswers, Judgement};
+pub use answered_prompt::{ANSWERS_FILE, AnsweredPrompt};
 pub use answerer::{AnswerOptions, Answerer, Evaluation, LabelledRows};
 pub(crate) use base::open_checkpoint;
 pub use base::{Base, BaseOptions, device_named};
@@ -31,3 +36,4 @@ pub(crate) use text_report::text_predictions;
 pub use text_report::{RunReport, TextPrediction, TextReport};
 pub use trained_rows::warn_of_trained;
 pub use writing_prompts::{WritingPrompt, read_prompts};
+pub use written_evaluation::{WrittenEvaluation, WrittenOptions};

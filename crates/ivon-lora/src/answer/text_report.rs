@@ -7,6 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::answer_report::AnswerReport;
 use super::report::EvaluationReport;
 use crate::metrics::{
     Bootstrap, MetricsError, PredictedDocument, ScoreWithInterval, Table, TokenScores,
@@ -35,6 +36,9 @@ pub struct TextReport {
     /// The scores of the mean of the draws' distributions; none without draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled_tokens: Option<TokenScores>,
+    /// The scores of written answers, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerReport>,
 }
 
 /// The scores of a run: `evaluation.json`.
@@ -95,6 +99,7 @@ impl TextReport {
             base_tokens: None,
             mean_tokens: of(&evaluated.mean)?,
             sampled_tokens: evaluated.sampled.as_ref().map(of).transpose()?,
+            answers: None,
         })
     }
 
@@ -177,7 +182,11 @@ impl fmt::Display for TextReport {
         write!(
             formatter,
             "95 % intervals in brackets, over whole texts: the tokens of one are not independent"
-        )
+        )?;
+        match &self.answers {
+            Some(answers) => write!(formatter, "\n\n{answers}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod predictor;
 mod scale;
 mod text;
 mod written;
+mod truth;
 
 pub(crate) use choice::common_prefix;
 pub use choice::{NoisyLogits, Questions, choice_log_probabilities, log_probabilities_at};
@@ -22,4 +23,5 @@ pub use predictor::{
 pub use scale::{SCALES, ScaleTrial};
 pub(crate) use scale::{best_scale, linearised_predictions};
 pub use text::{SetTokens, Texts, predicted_documents};
+pub use truth::{LETTERS, REPLY, truth_probability, truth_question};
 pub use written::{WrittenAnswer, WrittenScores, written_answer};

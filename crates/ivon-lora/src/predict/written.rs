@@ -11,14 +11,14 @@
 //! chain rule for log-probabilities; for entropies they are the sums along this answer, not the
 //! entropy over all answers (docs/methods.md).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
 use crate::forward::{Network, NextToken};
 use crate::lora::Draw;
 
 /// Scores of one token, or of all tokens of an answer, nats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WrittenScores {
     /// ln p at the mean of the posterior, by which the answer was written.
     pub log_probability: f64,

@@ -8,14 +8,22 @@ mod meaning;
 mod utility;
 mod divergence;
 mod rejection;
+mod similarity;
+mod consensus;
+mod answer_scores;
+mod wrong_answers;
 
+pub use answer_scores::{AnswerScores, ReferredAnswers};
 pub use chrf::{ChrfCounts, chrf};
+pub use consensus::{Agreement, Consensus};
 pub use divergence::pairwise_divergence;
 pub use meaning::{Meanings, by_meaning};
 pub use rejection::prediction_rejection_ratio;
 pub use rouge::rouge_l;
+pub use similarity::Similarity;
 pub use utility::{BestAnswer, best_answer, expected_utilities};
 pub use words::{exact_match, normalised, token_f1};
+pub use wrong_answers::{JudgedAnswers, UncertaintyScores};
 
 /// The largest score of an answer against any of several references; 0 if there are none.
 pub fn best_of_references<R: AsRef<str>>(
