@@ -24,11 +24,12 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 19] = [
+const BEGINNINGS: [&str; 20] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
     "generate --model m --text t",
+    "generate --model m --text t --samples 2",
     "generate --model m --data d",
     "chat --model m",
     "merge --model m --adapter a --out o",
