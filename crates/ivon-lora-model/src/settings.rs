@@ -136,6 +136,17 @@ impl SettingError {
     pub fn value(key: &'static str, found: impl fmt::Display, expected: &'static str) -> Self {
         Self::new(key, format!("`{found}`"), expected)
     }
+
+    /// Checks a share that may be absent.
+    ///
+    /// # Errors
+    /// If it is not above 0 and at most 1.
+    pub fn share(key: &'static str, share: Option<f64>) -> Result<(), Self> {
+        match share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            Some(share) => Err(Self::value(key, share, "above 0 and at most 1")),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

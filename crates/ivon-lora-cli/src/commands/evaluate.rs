@@ -10,7 +10,7 @@ use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Watch};
 
-use super::writing::{agreement, similarity};
+use super::writing::{agreement, similarity, wrong_flag};
 use super::{Place, prepare_for, role_named, stopped};
 use crate::args::{EvaluateArgs, PredictionArgs, TaskFlags};
 use crate::exit::{CliError, Exit, Failure};
@@ -75,11 +75,7 @@ fn written_options(args: &EvaluateArgs) -> Result<Option<WrittenOptions>, CliErr
         },
         ..WrittenOptions::default()
     };
-    options.validate().map_err(|error| {
-        let key = error.key.replace('_', "-");
-        let message = format!("`--{key}` is {}, expected {}", error.found, error.expected);
-        CliError::usage(message, None)
-    })?;
+    options.validate().map_err(wrong_flag)?;
     Ok(flags.write.then_some(options))
 }
 
@@ -91,7 +87,14 @@ fn score(
     output: Output<'_>,
     watch: Watch<'_>,
 ) -> Result<RunReport, AnswerError> {
-    let answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
+    let mut answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
+    if output.written.is_some() {
+        if !answerer.task().is_text() {
+            return Err(AnswerError::WritesNothing);
+        }
+        // Tokens and answers are scored under the same draws.
+        answerer = answerer.with_prepared_draws()?;
+    }
     let set = answerer.labelled(rows, watch)?;
     if let Some(folder) = output.folder {
         files::create_folder(folder)?;
@@ -99,9 +102,6 @@ fn score(
     }
     if answerer.task().is_text() {
         return score_texts(&answerer, &set, output, watch);
-    }
-    if output.written.is_some() {
-        return Err(AnswerError::WritesNothing);
     }
     let evaluation = answerer.evaluate(set, watch)?;
     if let Some(folder) = output.folder {

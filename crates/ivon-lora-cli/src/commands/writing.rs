@@ -7,6 +7,7 @@ use ivon_lora::data::ChatSetting;
 use ivon_lora::generate::{Sampling, WriteOptions};
 use ivon_lora::metrics::text::{Agreement, Similarity};
 use ivon_lora::model::BasePrecision;
+use ivon_lora::settings::SettingError;
 use ivon_lora::watch::Event;
 
 use super::{base_for, fetch_adapter, prepare, stopped};
@@ -34,15 +35,18 @@ pub fn write_options(args: &WritingArgs, together: u32) -> Result<WriteOptions, 
         stop: args.stop.clone(),
         together: together as usize,
     };
-    options.validate().map_err(|error| {
-        let key = match error.key {
-            "together" => "batch-size".into(),
-            key => key.replace('_', "-"),
-        };
-        let message = format!("`--{key}` is {}, expected {}", error.found, error.expected);
-        CliError::usage(message, None)
-    })?;
+    options.validate().map_err(wrong_flag)?;
     Ok(options)
+}
+
+/// A setting that is out of range, by the name of its flag.
+pub fn wrong_flag(error: SettingError) -> CliError {
+    let key = match error.key {
+        "together" => "batch-size".into(),
+        key => key.replace('_', "-"),
+    };
+    let message = format!("`--{key}` is {}, expected {}", error.found, error.expected);
+    CliError::usage(message, None)
 }
 
 /// What a command asks for besides the flags that all of them have.
@@ -138,17 +142,12 @@ pub fn open(
 /// # Errors
 /// If a flag is out of range.
 pub fn agreement(args: &AgreementArgs) -> Result<Agreement, CliError> {
-    if let Some(least) = args
-        .same_from
-        .filter(|least| !(*least > 0.0 && *least <= 1.0))
-    {
-        let message = format!("`--same-from` is `{least}`, expected above 0 and at most 1");
-        return Err(CliError::usage(message, None));
-    }
-    Ok(Agreement {
+    let agreement = Agreement {
         utility: similarity("utility", &args.utility)?,
         same_from: args.same_from,
-    })
+    };
+    agreement.validate().map_err(wrong_flag)?;
+    Ok(agreement)
 }
 
 /// The similarity that a flag names.

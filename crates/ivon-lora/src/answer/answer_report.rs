@@ -151,7 +151,7 @@ impl AnswerReport {
                 rouge_l,
                 chrf,
             } = chosen.scores;
-            let scores = [exact_match, token_f1, rouge_l, chrf].map(cell);
+            let scores = [exact_match, token_f1, rouge_l, chrf].map(|score| score.to_string());
             std::iter::once(chosen.name.clone()).chain(scores).collect()
         };
         Table {
@@ -173,7 +173,9 @@ impl AnswerReport {
         ];
         let number = |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.3}"));
         let row = |scores: &UncertaintyScores| {
-            let known = |score: Option<ScoreWithInterval>| score.map_or("–".into(), cell);
+            let known = |score: Option<ScoreWithInterval>| {
+                score.map_or("–".into(), |score| score.to_string())
+            };
             vec![
                 scores.name.clone(),
                 known(scores.auroc),
@@ -222,11 +224,6 @@ fn chosen(answered: &[AnsweredPrompt], bootstrap: &Bootstrap) -> Vec<ChosenAnswe
         })
     };
     choices.into_iter().filter_map(scores).collect()
-}
-
-fn cell(score: ScoreWithInterval) -> String {
-    let [low, high] = score.interval;
-    format!("{:.3} [{low:.3}, {high:.3}]", score.value)
 }
 
 impl fmt::Display for AnswerReport {

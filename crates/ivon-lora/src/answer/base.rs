@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use super::AnswerError;
 use crate::bundle::BaseRecord;
 use crate::data::Tokenizer;
-use crate::forward::Network;
+use crate::forward::{Decoding, Network};
+use crate::generate::Writer;
 use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, HubSettings, ModelError};
 use crate::watch::{Event, Watch};
 
@@ -50,6 +51,15 @@ pub struct Base {
 }
 
 impl Base {
+    /// A writer of texts with this base's tokenizer and end tokens.
+    pub(super) fn writer<'a>(&'a self, decoding: &'a Decoding) -> Writer<'a> {
+        Writer {
+            decoding,
+            tokenizer: &self.tokenizer,
+            ends: &self.ends,
+        }
+    }
+
     /// Loads an opened checkpoint onto a device.
     ///
     /// # Errors

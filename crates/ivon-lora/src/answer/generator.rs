@@ -8,7 +8,7 @@ use super::{AnswerError, Base, BaseOptions, WritingPrompt};
 use crate::bundle::{Bundle, locate_adapter};
 use crate::data::{ChatSetting, ChatTemplate, Message};
 use crate::forward::{Decoding, Sequence};
-use crate::generate::{Listener, WriteOptions, WritePrompt, Writer, Written};
+use crate::generate::{Listener, WriteOptions, WritePrompt, Written};
 use crate::lora::Draw;
 use crate::posterior::Spread;
 use crate::predict::{WrittenAnswer, draws_logits, written_answer};
@@ -112,16 +112,7 @@ impl Generator {
     /// # Errors
     /// If there is no template for a conversation, or it or the tokenizer fails.
     pub fn encode(&self, prompt: &WritingPrompt) -> Result<Vec<u32>, AnswerError> {
-        let tokenizer = &self.base.tokenizer;
-        let rendered = match (&self.chat, prompt) {
-            (None, WritingPrompt::Text(text)) => return Ok(tokenizer.encode(text, true)?),
-            (Some(chat), WritingPrompt::Text(text)) => chat.render(text)?,
-            (Some(chat), WritingPrompt::Chat(messages)) => chat.render_messages(messages, true)?,
-            (None, WritingPrompt::Chat(messages)) => {
-                ChatTemplate::of(tokenizer)?.render_messages(messages, true)?
-            }
-        };
-        Ok(tokenizer.encode(&rendered, false)?)
+        prompt.encode(&self.base.tokenizer, self.chat.as_ref())
     }
 
     /// Writes the texts for each of the prompts, those of a prompt one after the other. `listener`
@@ -135,16 +126,10 @@ impl Generator {
         options: &WriteOptions,
         listener: Listener<'_>,
     ) -> Result<Vec<Written>, AnswerError> {
-        let samples = |tokens: &Vec<u32>| {
-            let prompt = tokens.clone();
-            (0..self.samples).map(move |sample| WritePrompt {
-                tokens: prompt.clone(),
-                draw: sample % self.decoding.draws(),
-                sample: sample as u64,
-            })
-        };
-        let prompts: Vec<WritePrompt> = prompts.iter().flat_map(samples).collect();
-        Ok(self.writer().write(&prompts, options, listener)?)
+        let draws = (0..self.samples).map(|sample| sample % self.decoding.draws());
+        let draws: Vec<usize> = draws.collect();
+        let writer = self.base.writer(&self.decoding);
+        Ok(writer.write_under(prompts.iter(), &draws, options, listener)?)
     }
 
     /// Answers a conversation, at the first of the draws. `so_far` is what was read of it before, if
@@ -164,7 +149,10 @@ impl Generator {
             draw: 0,
             sample: 0,
         };
-        Ok(self.writer().write_on(so_far, &prompt, options, listener)?)
+        Ok(self
+            .base
+            .writer(&self.decoding)
+            .write_on(so_far, &prompt, options, listener)?)
     }
 
     /// What the posterior says about a text that was written after a prompt: its tokens at the mean
@@ -172,14 +160,6 @@ impl Generator {
     pub fn score(&self, prompt: &[u32], written: &Written) -> WrittenAnswer {
         let Scorer { mean, draws } = &self.scorer;
         written_answer(&self.base.network, mean, draws, prompt, &written.tokens)
-    }
-
-    fn writer(&self) -> Writer<'_> {
-        Writer {
-            decoding: &self.decoding,
-            tokenizer: &self.base.tokenizer,
-            ends: &self.base.ends,
-        }
     }
 }
 

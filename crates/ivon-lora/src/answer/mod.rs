@@ -13,8 +13,8 @@ mod rows;
 mod trained_rows;
 mod answerer;
 mod text_evaluation;
-mod written_evaluation;
 mod writing_prompts;
+mod written_evaluation;
 mod generator;
 
 pub use answer_report::{AnswerReport, ChosenAnswers, Judgement};

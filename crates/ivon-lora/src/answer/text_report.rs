@@ -9,9 +9,7 @@ use serde_json::Value;
 
 use super::answer_report::AnswerReport;
 use super::report::EvaluationReport;
-use crate::metrics::{
-    Bootstrap, MetricsError, PredictedDocument, ScoreWithInterval, Table, TokenScores,
-};
+use crate::metrics::{Bootstrap, MetricsError, PredictedDocument, Table, TokenScores};
 use crate::predict::{EvaluationOptions, SetTokens};
 
 /// The scores of the texts of one split, at the mean and under draws.
@@ -157,18 +155,16 @@ impl TextReport {
 }
 
 fn row(name: String, scores: &TokenScores) -> Vec<String> {
-    let cell = |score: ScoreWithInterval| {
-        let [low, high] = score.interval;
-        format!("{:.3} [{low:.3}, {high:.3}]", score.value)
-    };
-    vec![
-        name,
-        cell(scores.nll),
-        cell(scores.perplexity),
-        cell(scores.bits_per_byte),
-        cell(scores.accuracy),
-        cell(scores.ece),
-    ]
+    let TokenScores {
+        nll,
+        perplexity,
+        bits_per_byte,
+        accuracy,
+        ece,
+        ..
+    } = scores;
+    let scores = [nll, perplexity, bits_per_byte, accuracy, ece].map(ToString::to_string);
+    std::iter::once(name).chain(scores).collect()
 }
 
 impl fmt::Display for TextReport {

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::data::{Content, DataError, Message, Row, RowOutcome, Speaker, Task, read_rows};
+use super::AnswerError;
+use crate::data::{
+    ChatTemplate, Content, DataError, Message, Row, RowOutcome, Speaker, Task, Tokenizer, read_rows,
+};
 
 /// What a text is written after.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +14,29 @@ pub enum WritingPrompt {
     Text(String),
     /// A conversation, in which the assistant answers next.
     Chat(Vec<Message>),
+}
+
+impl WritingPrompt {
+    /// Its tokens: in the chat template, or as it is with the tokens that the tokenizer begins a text
+    /// with.
+    ///
+    /// # Errors
+    /// If there is no template for a conversation, or it or the tokenizer fails.
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        chat: Option<&ChatTemplate>,
+    ) -> Result<Vec<u32>, AnswerError> {
+        let rendered = match (chat, self) {
+            (None, Self::Text(text)) => return Ok(tokenizer.encode(text, true)?),
+            (Some(chat), Self::Text(text)) => chat.render(text)?,
+            (Some(chat), Self::Chat(messages)) => chat.render_messages(messages, true)?,
+            (None, Self::Chat(messages)) => {
+                ChatTemplate::of(tokenizer)?.render_messages(messages, true)?
+            }
+        };
+        Ok(tokenizer.encode(&rendered, false)?)
+    }
 }
 
 /// Reads the prompts of a file with the ids of its rows: conversations if `is_chat`, else texts in

@@ -8,9 +8,10 @@ use super::answerer::Answerer;
 use super::error::AnswerError;
 use super::example_set::ExampleSet;
 use super::prediction::write_predictions;
+use super::writing_prompts::WritingPrompt;
 use crate::data::{ChatTemplate, Content, Document, Example, Message, Speaker};
 use crate::forward::Decoding;
-use crate::generate::{Sampling, WriteOptions, WritePrompt, Writer, Written};
+use crate::generate::{Sampling, WriteOptions, Written};
 use crate::lora::Draw;
 use crate::metrics::Bootstrap;
 use crate::metrics::text::Agreement;
@@ -57,15 +58,8 @@ impl WrittenOptions {
     /// # Errors
     /// For the first that is out of range.
     pub fn validate(&self) -> Result<(), SettingError> {
-        let shares = [
-            ("same_from", self.agreement.same_from),
-            ("right_from", self.judgement.right_from),
-        ];
-        for (key, share) in shares {
-            if let Some(share) = share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
-                return Err(SettingError::value(key, share, "above 0 and at most 1"));
-            }
-        }
+        self.agreement.validate()?;
+        SettingError::share("right_from", self.judgement.right_from)?;
         self.write_options(0, self.temperature).validate()
     }
 
@@ -142,7 +136,7 @@ impl Answerer {
         let mut progress = Progress::new(Stage::Writing, asked.len(), watch);
         let mut answered = Vec::with_capacity(asked.len());
         for asked in asked.chunks(options.together) {
-            answered.extend(session.answer(asked)?);
+            answered.extend(session.answer(asked, &mut progress)?);
             progress.advance(asked.len()).map_err(PredictError::from)?;
         }
         let report = AnswerReport::new(&answered, &options.judgement, &Bootstrap::default());
@@ -194,10 +188,15 @@ impl<'a> Session<'a> {
                 continue;
             };
             if !document.references.is_empty() && document.content != Content::Text {
+                let prompt = match &document.content {
+                    Content::Chat(_) => WritingPrompt::Chat(document.content.asked().to_vec()),
+                    _ => WritingPrompt::Text(example.prompt.text()),
+                };
+                let tokenizer = &self.answerer.base().tokenizer;
                 asked.push(AskedPrompt {
                     example,
                     document,
-                    tokens: self.prompt_tokens(example, &document.content)?,
+                    tokens: prompt.encode(tokenizer, self.chat.as_ref())?,
                 });
             }
         }
@@ -209,21 +208,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn prompt_tokens(&self, example: &Example, content: &Content) -> Result<Vec<u32>, AnswerError> {
-        let tokenizer = &self.answerer.base().tokenizer;
-        Ok(match (&self.chat, content) {
-            (Some(chat), Content::Chat(_)) => {
-                let rendered = chat.render_messages(content.asked(), true)?;
-                tokenizer.encode(&rendered, false)?
-            }
-            _ => tokenizer.encode(&example.prompt.text(), true)?,
-        })
-    }
-
     /// The answers to some prompts.
-    fn answer(&self, asked: &[AskedPrompt<'_>]) -> Result<Vec<AnsweredPrompt>, AnswerError> {
-        let at_mean = self.write(asked, &[0], 0.0)?;
-        let samples = self.write(asked, &self.sampled, self.options.temperature)?;
+    fn answer(
+        &self,
+        asked: &[AskedPrompt<'_>],
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<AnsweredPrompt>, AnswerError> {
+        let temperature = self.options.temperature;
+        let at_mean = self.write(asked, &[0], 0.0, progress)?;
+        let samples = self.write(asked, &self.sampled, temperature, progress)?;
         let mut samples = samples.into_iter().map(|written| written.text);
         let prompts = asked.iter().zip(at_mean);
         let answered = prompts.map(|(asked, written)| {
@@ -239,26 +232,14 @@ impl<'a> Session<'a> {
         asked: &[AskedPrompt<'_>],
         draws: &[usize],
         temperature: f64,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<Written>, AnswerError> {
-        let prompt = |asked: &AskedPrompt<'_>| {
-            let tokens = asked.tokens.clone();
-            let draws = draws.iter().enumerate();
-            draws.map(move |(sample, &draw)| WritePrompt {
-                tokens: tokens.clone(),
-                draw,
-                sample: sample as u64,
-            })
-        };
-        let prompts: Vec<WritePrompt> = asked.iter().flat_map(prompt).collect();
-        let base = self.answerer.base();
-        let writer = Writer {
-            decoding: &self.decoding,
-            tokenizer: &base.tokenizer,
-            ends: &base.ends,
-        };
+        let prompts = asked.iter().map(|asked| &asked.tokens);
         let seed = self.answerer.options().seed;
         let options = self.options.write_options(seed, temperature);
-        Ok(writer.write(&prompts, &options, &mut |_, _| true)?)
+        let writer = self.answerer.base().writer(&self.decoding);
+        let mut listener = |_: usize, _: &str| progress.advance(0).is_ok();
+        Ok(writer.write_under(prompts, draws, &options, &mut listener)?)
     }
 
     fn scored(

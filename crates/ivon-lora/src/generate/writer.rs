@@ -112,6 +112,30 @@ struct Draft<'a> {
 }
 
 impl Writer<'_> {
+    /// Writes a text after each of `prompts` under each of `draws`, those of a prompt one after the
+    /// other.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_under<'p>(
+        &self,
+        prompts: impl Iterator<Item = &'p Vec<u32>>,
+        draws: &[usize],
+        options: &WriteOptions,
+        listener: Listener<'_>,
+    ) -> Result<Vec<Written>, GenerateError> {
+        let of_prompt = |tokens: &'p Vec<u32>| {
+            let draws = draws.iter().enumerate();
+            draws.map(|(sample, &draw)| WritePrompt {
+                tokens: tokens.clone(),
+                draw,
+                sample: sample as u64,
+            })
+        };
+        let prompts: Vec<WritePrompt> = prompts.flat_map(of_prompt).collect();
+        self.write(&prompts, options, listener)
+    }
+
     /// Writes a text after each prompt.
     ///
     /// # Errors

@@ -49,6 +49,20 @@ pub fn resamples(count: usize, bootstrap: &Bootstrap, mut visit: impl FnMut(&[us
     }
 }
 
+/// Percentile intervals of the scores that each resample of `count` rows has.
+pub(super) fn intervals_of<const SCORES: usize>(
+    count: usize,
+    bootstrap: &Bootstrap,
+    scores: impl Fn(&[usize]) -> [f64; SCORES],
+) -> [[f64; 2]; SCORES] {
+    let mut found = [(); SCORES].map(|()| Vec::with_capacity(bootstrap.resamples));
+    resamples(count, bootstrap, |rows| {
+        let lists = found.iter_mut().zip(scores(rows));
+        lists.for_each(|(list, score)| list.push(score));
+    });
+    found.map(|values| percentiles(values, bootstrap.level))
+}
+
 /// Percentile intervals of accuracy, NLL, Brier score and ECE (equal width, `bins` bins).
 pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) -> Intervals {
     let (confidences, correct) = (predictions.confidences(), predictions.correct());
@@ -56,8 +70,7 @@ pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) 
     let bin_of = |&confidence: &f64| bin_of(confidence, bins);
     let bin_of_row: Vec<usize> = confidences.iter().map(bin_of).collect();
     let total = predictions.len() as f64;
-    let mut found: [Vec<f64>; 4] = Default::default();
-    resamples(predictions.len(), bootstrap, |rows| {
+    let scores = |rows: &[usize]| {
         let mut sums = [0.0; 3];
         let mut gaps = vec![0.0; bins.max(1)];
         for &row in rows {
@@ -66,13 +79,9 @@ pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) 
             gaps[bin_of_row[row]] += right - confidences[row];
         }
         let ece = gaps.into_iter().map(f64::abs).sum::<f64>() / total;
-        let scores = [sums[0] / total, sums[1] / total, sums[2] / total, ece];
-        found
-            .iter_mut()
-            .zip(scores)
-            .for_each(|(list, score)| list.push(score));
-    });
-    let [accuracy, nll, brier, ece] = found.map(|values| percentiles(values, bootstrap.level));
+        [sums[0] / total, sums[1] / total, sums[2] / total, ece]
+    };
+    let [accuracy, nll, brier, ece] = intervals_of(predictions.len(), bootstrap, scores);
     Intervals {
         accuracy,
         nll,

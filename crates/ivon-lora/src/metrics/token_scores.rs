@@ -4,9 +4,11 @@
 //! A token counts by its weight in the loss, so that the NLL here is the loss on the same rows. The
 //! tokens of one document are not independent, so the bootstrap draws documents.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::{Bootstrap, percentiles, resamples};
+use super::bootstrap::{Bootstrap, intervals_of};
 use super::calibration::{Bin, bin_of, bins_of};
 use super::error::MetricsError;
 use super::scores::BINS;
@@ -54,6 +56,30 @@ pub struct ScoreWithInterval {
     pub value: f64,
     /// `[low, high]`, over documents.
     pub interval: [f64; 2],
+}
+
+impl ScoreWithInterval {
+    /// The scores of `count` rows, with the intervals of their resamples.
+    pub(super) fn of_rows<const SCORES: usize>(
+        count: usize,
+        bootstrap: &Bootstrap,
+        scores: impl Fn(&[usize]) -> [f64; SCORES],
+    ) -> [Self; SCORES] {
+        let rows: Vec<usize> = (0..count).collect();
+        let mut intervals = intervals_of(count, bootstrap, &scores).into_iter();
+        scores(&rows).map(|value| Self {
+            value,
+            interval: intervals.next().unwrap_or([f64::NAN; 2]),
+        })
+    }
+}
+
+impl fmt::Display for ScoreWithInterval {
+    /// `0.812 [0.790, 0.834]`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, high] = self.interval;
+        write!(formatter, "{:.3} [{low:.3}, {high:.3}]", self.value)
+    }
 }
 
 /// How well the tokens of some documents are predicted.
@@ -161,26 +187,13 @@ impl TokenScores {
             return Err(MetricsError::Empty);
         }
         let sums: Vec<Sums> = documents.iter().map(Sums::of).collect();
-        let total = |rows: &mut dyn Iterator<Item = usize>| {
+        let scores = |rows: &[usize]| {
             let mut total = Sums::ZERO;
-            rows.for_each(|row| total.add(&sums[row]));
-            total
+            rows.iter().for_each(|&row| total.add(&sums[row]));
+            total.scores()
         };
-        let values = total(&mut (0..sums.len())).scores();
-        let mut found: [Vec<f64>; 6] = Default::default();
-        resamples(sums.len(), bootstrap, |rows| {
-            let scores = total(&mut rows.iter().copied()).scores();
-            let lists = found.iter_mut().zip(scores);
-            lists.for_each(|(list, score)| list.push(score));
-        });
-        let mut intervals = found
-            .into_iter()
-            .map(|values| percentiles(values, bootstrap.level));
         let [nll, perplexity, bits_per_byte, accuracy, ece, brier] =
-            values.map(|value| ScoreWithInterval {
-                value,
-                interval: intervals.next().unwrap_or([f64::NAN; 2]),
-            });
+            ScoreWithInterval::of_rows(sums.len(), bootstrap, scores);
         let rows = tokens
             .clone()
             .map(|token| (token.confidence, token.is_top, token.weight));

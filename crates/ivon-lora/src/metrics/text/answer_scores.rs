@@ -3,8 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::bootstrap::{Bootstrap, percentiles, resamples};
-use super::super::token_scores::ScoreWithInterval;
+use super::super::{Bootstrap, ScoreWithInterval};
 use super::{ChrfCounts, Similarity};
 
 /// How near the answers to some questions are to their references; each from 0 to 1.
@@ -57,19 +56,9 @@ impl AnswerScores {
     /// The scores of these questions; NaN if there are none.
     pub fn of(questions: &[ReferredAnswers<'_>], bootstrap: &Bootstrap) -> Self {
         let questions: Vec<Question> = questions.iter().map(Question::of).collect();
-        let all: Vec<usize> = (0..questions.len()).collect();
-        let values = set_scores(&questions, &all);
-        let mut found: [Vec<f64>; 4] = Default::default();
-        resamples(questions.len(), bootstrap, |rows| {
-            let scores = set_scores(&questions, rows);
-            let lists = found.iter_mut().zip(scores);
-            lists.for_each(|(list, score)| list.push(score));
-        });
-        let mut intervals = found.into_iter();
-        let [exact_match, token_f1, rouge_l, chrf] = values.map(|value| ScoreWithInterval {
-            value,
-            interval: percentiles(intervals.next().unwrap_or_default(), bootstrap.level),
-        });
+        let scores = |rows: &[usize]| set_scores(&questions, rows);
+        let [exact_match, token_f1, rouge_l, chrf] =
+            ScoreWithInterval::of_rows(questions.len(), bootstrap, scores);
         Self {
             exact_match,
             token_f1,

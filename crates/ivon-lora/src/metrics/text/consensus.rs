@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::SettingError;
+
 use super::{Similarity, best_answer, by_meaning, expected_utilities, rouge_l};
 
 /// When answers agree, and how much one is worth where another was meant.
@@ -40,6 +42,14 @@ pub struct Consensus {
 }
 
 impl Agreement {
+    /// Checks the range of `same_from`.
+    ///
+    /// # Errors
+    /// If it is out of range.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        SettingError::share("same_from", self.same_from)
+    }
+
     /// Whether two answers mean the same.
     pub fn means_the_same(&self, one: &str, other: &str) -> bool {
         match self.same_from {
