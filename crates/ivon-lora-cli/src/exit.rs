@@ -199,7 +199,9 @@ fn of_study(error: &StudyError) -> Exit {
     match error {
         StudyError::Data(error) => of_data(error),
         StudyError::NothingToChooseOn | StudyError::TooLittleToChooseOn { .. } => Exit::Data,
-        StudyError::Posterior(_) | StudyError::NoPosterior { .. } => Exit::Model,
+        StudyError::Posterior(_) | StudyError::Texts | StudyError::NoPosterior { .. } => {
+            Exit::Model
+        }
         StudyError::Lora(error) => of_adapter(error),
         StudyError::Bundle(error) => of_bundle(error),
         StudyError::Answer(error) => of_answer(error),

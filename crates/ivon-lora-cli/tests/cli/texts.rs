@@ -94,17 +94,133 @@ fn a_method_that_needs_choices_is_refused_for_texts() {
     }
 }
 
+const COMPARISON: &str = r#"
+out = "compared"
+seeds = [1, 2]
+[tuning]
+trials = 2
+[run.model]
+path = "model"
+threads = 1
+[run.train]
+steps = 20
+batch_size = 4
+[[task]]
+name = "intents"
+[task.data]
+path = "texts"
+task = "completion"
+tune_share = 0.2
+[[method]]
+name = "AdamW"
+optimizer = { name = "adamw" }
+tune = { learning_rate = { from = 0.001, to = 0.02 } }
+[[method]]
+name = "IVON"
+untuned = true
+optimizer = { name = "ivon" }
+[method.evaluation]
+samples = 2
+"#;
+
 #[test]
-fn a_comparison_of_texts_is_refused_before_anything_is_trained() {
+fn methods_are_compared_on_texts_by_the_scores_of_their_tokens() {
     let place = place();
-    let file = "out = \"compared\"\nseeds = [1]\n[run.model]\npath = \"model\"\n[[task]]\nname = \"intents\"\n\
-                [task.data]\npath = \"texts\"\ntask = \"completion\"\n[[method]]\nname = \"adamw\"\n\
-                optimizer = { name = \"adamw\" }\n";
-    place.write("compare.toml", file);
+    place.write("compare.toml", COMPARISON);
+    let shown = place
+        .run("compare compare.toml --pack packed.jsonl.gz")
+        .ok();
+    assert!(
+        shown.contains("intents, 12 texts, scores of the next token"),
+        "{shown}"
+    );
+    let comparison = place.json("compared/comparison.json");
+    let rows = comparison["table"]["tasks"][0]["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["base, untuned", "AdamW", "IVON, mean", "IVON, 2 samples"]
+    );
+    for (row, folder, path) in [
+        (1, "adamw", "/mean_tokens/nll/value"),
+        (2, "ivon", "/mean_tokens/nll/value"),
+        (3, "ivon", "/sampled_tokens/nll/value"),
+    ] {
+        let of = |seed: u32| {
+            let file = format!("compared/cells/intents/{folder}/{seed}/evaluation.json");
+            number(&place.json(&file), path)
+        };
+        let mean = (of(1) + of(2)) / 2.0;
+        assert!((number(&rows[row], "/nll/mean") - mean).abs() < 1e-9);
+        assert!(rows[row]["aurc"].is_null());
+    }
+    // The best is never told from itself, and the untuned base is none of them.
+    assert!(
+        rows[1..]
+            .iter()
+            .any(|row| row["nll"]["is_bold"] == json!(true))
+    );
+    assert_eq!(comparison["trials"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        place.run("compare --from packed.jsonl.gz --out again").ok(),
+        shown.replace("compared", "again")
+    );
+    let asked = COMPARISON.replace(
+        "[task.data]",
+        "other_set = [{ name = \"films\", path = \"texts\" }]\n[task.data]",
+    );
+    place.write("compare.toml", &asked);
     let ran = place.run("compare compare.toml");
-    let expected = "the rows of task `intents` are texts, expected questions with choices";
+    let expected = "`other_set` of task `intents` is given for texts, expected none";
     assert!(
         ran.code != 0 && ran.stderr.contains(expected),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_scale_is_chosen_on_calibrate_and_pruned_weights_scored_by_tokens() {
+    let place = place();
+    place.write("texts/calibrate.jsonl", &rows("calibrate", 72..102));
+    let train = TRAIN.replace("adamw", "ivon") + " --samples 2";
+    place.run(&train).ok();
+    let evaluation = place.json("run/evaluation.json");
+    place.run("scale run --samples 2 --points 3 --end 2").ok();
+    let scale = place.json("run/scale.json");
+    let point = |tau: f64, samples: u64| {
+        let points = scale["points"].as_array().unwrap().iter();
+        let mut points = points.filter(|point| number(point, "/scale") == tau);
+        number(
+            points
+                .find(|point| point["samples"] == json!(samples))
+                .unwrap(),
+            "/nll",
+        )
+    };
+    let near = |one: f64, other: f64| assert!((one - other).abs() < 1e-6, "{one} {other}");
+    near(point(0.0, 2), number(&evaluation, "/mean_tokens/nll/value"));
+    near(
+        point(1.0, 2),
+        number(&evaluation, "/sampled_tokens/nll/value"),
+    );
+    assert_eq!(number(&scale, "/choice/n"), 30.0);
+    place.run("prune run --points 3").ok();
+    let prune = place.json("run/prune.json");
+    near(
+        number(&prune, "/points/0/nll"),
+        number(&evaluation, "/mean_tokens/nll/value"),
+    );
+    near(
+        number(&prune, "/points/2/nll"),
+        number(&evaluation, "/base_tokens/nll/value"),
+    );
+    let ran = place.run("shift run --to others=texts");
+    assert!(
+        ran.code != 0 && ran.stderr.contains("the adapter writes texts"),
         "{}",
         ran.stderr
     );

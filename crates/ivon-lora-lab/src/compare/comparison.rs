@@ -19,7 +19,7 @@ use super::table::ComparisonTable;
 use super::tables::{lay_over, resolved};
 use super::task::TaskData;
 use super::{CompareError, external};
-use ivon_lora::answer::{EVALUATION_FILE, EvaluationReport};
+use ivon_lora::answer::{EVALUATION_FILE, RunReport};
 use ivon_lora::files;
 use ivon_lora::run::{RunConfig, RunError};
 use ivon_lora::watch::Event;
@@ -360,7 +360,7 @@ impl ComparisonRun<'_> {
             }
         }
         let test = results.scored(&task.dataset);
-        results.add_labels(&task.dataset.train, &test)?;
+        results.add_rows(&task.dataset.train, &test, task.task.is_text())?;
         let entries = self.config.predictions.iter();
         for entry in entries.filter(|entry| entry.task == task.entry.name) {
             match external::read(&entry.path, &test) {
@@ -449,13 +449,18 @@ fn new_trial<'a>(
 fn read_nll(folder: &Path) -> Result<[Option<f64>; 2], CompareError> {
     let path = folder.join(EVALUATION_FILE);
     let text = files::read_text(&path, LARGEST)?;
-    let report: EvaluationReport =
-        serde_json::from_str(&text).map_err(|error| RunError::Malformed {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-    Ok([
-        Some(report.mean.nll),
-        report.samples.last().map(|scores| scores.nll),
-    ])
+    let report: RunReport = serde_json::from_str(&text).map_err(|error| RunError::Malformed {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    Ok(match report {
+        RunReport::Choices(report) => [
+            Some(report.mean.nll),
+            report.samples.last().map(|scores| scores.nll),
+        ],
+        RunReport::Texts(report) => [
+            Some(report.mean_tokens.nll.value),
+            report.sampled_tokens.map(|scores| scores.nll.value),
+        ],
+    })
 }

@@ -44,9 +44,6 @@ pub enum CompareError {
     /// There is nothing to choose settings on.
     #[error("the task `{task}` has no tune rows to choose settings on")]
     NothingToTuneOn { task: String },
-    /// The rows of a task are texts.
-    #[error("the rows of task `{task}` are texts, expected questions with choices")]
-    Texts { task: String },
     #[error(transparent)]
     Run(Box<RunError>),
     /// A finished cell could not be asked of another set.
@@ -104,11 +101,6 @@ impl CompareError {
             Self::NothingToTuneOn { .. } => {
                 Some("add a file named tune, or set `tune_share` in its `[task.data]`".into())
             }
-            Self::Texts { .. } => Some(sentence!(
-                "a comparison scores choices; on texts, set the scores of a `{}` of each method \
-                 side by side",
-                command("train")
-            )),
             Self::Run(error) => error.hint(),
             Self::Study(error) => error.hint(),
             Self::Answer(error) => error.hint(),

@@ -13,14 +13,15 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
+use super::cell_results::{CellResults, RowResults, ScoresAtTemperature};
 use super::comparison::{ComparisonResults, FailedCell, Trial};
 use super::detection::SetUncertainty;
 use super::digits::with_digits;
 use super::form::Form;
-use super::results::{CellResults, ElsewhereResults, RowResults, ScoresAtTemperature, TaskResults};
+use super::results::{ElsewhereResults, TaskResults};
 use super::scores::RowScores;
 use ivon_lora::files;
-use ivon_lora::metrics::Predictions;
+use ivon_lora::metrics::{Predictions, TokenSums};
 
 /// The version of the file.
 pub const RESULTS_FORMAT: u32 = 1;
@@ -92,7 +93,7 @@ impl ComparisonResults {
     /// Whether rounded predictions still have their scores, and make the same table.
     fn is_as_good_as(&self, whole: &Self) -> Result<bool, CompareError> {
         let is_good = |task: &TaskResults| {
-            let of_cell = |cell: &CellResults| check_cell(cell, &task.labels).is_ok();
+            let of_cell = |cell: &CellResults| check_cell(cell, task).is_ok();
             let elsewhere = |one: &ElsewhereResults| check_elsewhere(one, &task.labels).is_ok();
             task.cells.iter().all(of_cell) && task.elsewhere.iter().all(elsewhere)
         };
@@ -215,7 +216,7 @@ fn add(results: &mut Option<ComparisonResults>, line: Line) -> Result<(), String
         }
         (Some(results), Line::Cell(cell)) => {
             let task = results.tasks.last_mut().ok_or("a cell before its task")?;
-            check_cell(&cell, &task.labels)?;
+            check_cell(&cell, task)?;
             task.cells.push(cell);
             Ok(())
         }
@@ -250,7 +251,8 @@ fn begun(head: Head) -> Result<ComparisonResults, String> {
 
 fn task(head: TaskHead) -> Result<TaskResults, String> {
     let (ids, labels) = (head.ids.len(), head.labels.len());
-    if ids != labels {
+    // Texts have none.
+    if ids != labels && labels > 0 {
         return Err(format!("{ids} ids with {labels} labels, expected as many"));
     }
     if let Some(majority) = &head.majority {
@@ -275,18 +277,25 @@ fn task(head: TaskHead) -> Result<TaskResults, String> {
 }
 
 /// Checks that the rows of a cell are predictions of the examples, with the scores that they have.
-fn check_cell(cell: &CellResults, labels: &[usize]) -> Result<(), String> {
+fn check_cell(cell: &CellResults, task: &TaskResults) -> Result<(), String> {
     for row in &cell.rows {
         let what = format!("`{}`, seed {}", row.name, cell.seed);
         if !matches!(row.form, Form::Mean | Form::Samples) {
             return Err(format!("{what} is neither at the mean nor of samples"));
         }
-        check_row(&what, &row.probabilities, &row.scores, labels)?;
+        let rows = row.probabilities.len() + row.tokens.len();
+        check_count(&what, rows, task.ids.len())?;
+        if !row.tokens.iter().all(TokenSums::is_valid) {
+            return Err(format!("{what} has sums that are no text's"));
+        }
+        let predicted = row.predicted(&task.labels);
+        let predicted = predicted.map_err(|error| format!("{what}: {error}"))?;
+        check_scores(&what, &row.scores, &predicted.scores())?;
         check_temperature(&what, row)?;
     }
     cell.other_sets
         .iter()
-        .try_for_each(|one| check_set(one, labels.len()))
+        .try_for_each(|one| check_set(one, task.ids.len()))
 }
 
 /// Checks that an uncertainty is one of the examples.
@@ -303,7 +312,11 @@ fn check_set(one: &SetUncertainty, examples: usize) -> Result<(), String> {
 
 fn check_elsewhere(one: &ElsewhereResults, labels: &[usize]) -> Result<(), String> {
     let what = format!("`{}`, seed {}", one.method, one.seed);
-    check_row(&what, &one.probabilities, &one.scores, labels)
+    check_count(&what, one.probabilities.len(), labels.len())?;
+    let rows = one.probabilities.clone();
+    let predictions = Predictions::from_probabilities(rows, labels.to_vec())
+        .map_err(|error| format!("{what}: {error}"))?;
+    check_scores(&what, &one.scores, &RowScores::from(&predictions))
 }
 
 fn check_temperature(what: &str, row: &RowResults) -> Result<(), String> {
@@ -319,21 +332,16 @@ fn check_temperature(what: &str, row: &RowResults) -> Result<(), String> {
     }
 }
 
-fn check_row(
-    what: &str,
-    probabilities: &[Vec<f64>],
-    scores: &RowScores,
-    labels: &[usize],
-) -> Result<(), String> {
-    let (rows, examples) = (probabilities.len(), labels.len());
-    if rows != examples {
-        return Err(format!(
+fn check_count(what: &str, rows: usize, examples: usize) -> Result<(), String> {
+    match rows == examples {
+        true => Ok(()),
+        false => Err(format!(
             "{what} has {rows} predictions, expected {examples}"
-        ));
+        )),
     }
-    let predictions = Predictions::from_probabilities(probabilities.to_vec(), labels.to_vec())
-        .map_err(|error| format!("{what}: {error}"))?;
-    let found = RowScores::from(&predictions);
+}
+
+fn check_scores(what: &str, scores: &RowScores, found: &RowScores) -> Result<(), String> {
     let pairs = [
         ("accuracy", scores.accuracy, found.accuracy),
         ("NLL", scores.nll, found.nll),
@@ -377,6 +385,7 @@ mod tests {
                     scores: RowScores::from(&predictions),
                 }),
                 probabilities,
+                tokens: Vec::new(),
                 seconds: Some(0.5),
                 extra: Some(3),
             }

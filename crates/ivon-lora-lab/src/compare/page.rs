@@ -101,8 +101,12 @@ impl Comparison {
                 "AdamW does not beat the majority class here: this task supports no conclusion.",
             ),
         };
-        paragraph(&format!("{} test examples. {}", task.n, best(task)))
-            + &doubt
+        paragraph(&format!(
+            "{} test {}. {}",
+            task.n,
+            task.rows_in_words(),
+            best(task)
+        )) + &doubt
             + &html_table(&head, 1, &rows)
             + &note(
                 "Mean over seeds, with its standard error below. Bold: the 95 % interval of the paired difference to the best, over seeds and \

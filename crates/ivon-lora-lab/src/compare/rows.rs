@@ -4,9 +4,11 @@
 use std::collections::HashSet;
 
 use super::CompareError;
+use super::cell_results::{CellResults, RowResults, scaled};
 use super::detection::SetUncertainty;
 use super::form::Form;
-use super::results::{CellResults, ElsewhereResults, RowResults, TaskResults, scaled};
+use super::predicted::Predicted;
+use super::results::{ElsewhereResults, TaskResults};
 use super::scores::RowScores;
 use ivon_lora::metrics::Predictions;
 
@@ -29,7 +31,7 @@ pub struct Member {
     pub seed: u64,
     pub scores: RowScores,
     /// None where only scores are known.
-    pub predictions: Option<Predictions>,
+    pub predictions: Option<Predicted>,
     /// Seconds of training and of prediction, each where it was measured.
     pub seconds: [Option<f64>; 2],
     /// Numbers stored beside the adapter; none where unknown.
@@ -63,14 +65,15 @@ impl TaskRows {
     pub fn new(results: &TaskResults, temperature: bool) -> Result<Self, CompareError> {
         let mut rows = Self {
             name: results.name.clone(),
-            n: results.labels.len(),
+            n: results.ids.len(),
             rows: Vec::new(),
         };
         let labels = &results.labels;
         if let Some(frequencies) = &results.majority {
             let probabilities = vec![frequencies.clone(); labels.len()];
             let predictions = Predictions::from_probabilities(probabilities, labels.clone())?;
-            let member = Member::new(0, RowScores::from(&predictions), Some(predictions));
+            let scores = RowScores::from(&predictions);
+            let member = Member::new(0, scores, Some(Predicted::Choices(predictions)));
             rows.add(Row::yardstick(MAJORITY), member);
         }
         if let Some(scores) = results.base {
@@ -98,12 +101,14 @@ impl TaskRows {
         labels: &[usize],
         is_scaled: bool,
     ) -> Result<(), CompareError> {
-        let predictions =
-            Predictions::from_probabilities(row.probabilities.clone(), labels.to_vec())?;
-        let at_temperature = match row.at_temperature {
+        let predictions = row.predicted(labels)?;
+        let at_temperature = match (row.at_temperature, &predictions) {
             _ if !is_scaled => None,
-            Some(at) => Some((scaled(&predictions, at.temperature)?, at.scores)),
-            None => Some((predictions.clone(), row.scores)),
+            (Some(at), Predicted::Choices(predictions)) => {
+                let scaled = scaled(predictions, at.temperature)?;
+                Some((Predicted::Choices(scaled), at.scores))
+            }
+            _ => Some((predictions.clone(), row.scores)),
         };
         let other_sets = |form: Form| -> Vec<SetUncertainty> {
             let of_form = cell.other_sets.iter().filter(|one| one.form == form);
@@ -160,7 +165,8 @@ impl TaskRows {
         };
         let predictions =
             Predictions::from_probabilities(results.probabilities.clone(), labels.to_vec())?;
-        let member = Member::new(results.seed, results.scores, Some(predictions));
+        let predictions = Some(Predicted::Choices(predictions));
+        let member = Member::new(results.seed, results.scores, predictions);
         self.add(row, member);
         Ok(())
     }
@@ -191,7 +197,7 @@ impl Row {
 
 impl Member {
     /// Without costs.
-    fn new(seed: u64, scores: RowScores, predictions: Option<Predictions>) -> Self {
+    fn new(seed: u64, scores: RowScores, predictions: Option<Predicted>) -> Self {
         Self {
             seed,
             scores,
@@ -212,6 +218,7 @@ mod tests {
     fn yardsticks_come_first_and_each_row_is_followed_by_itself_at_its_temperature() {
         let mut results = TaskResults::new("t");
         results.labels = vec![1, 0, 1];
+        results.ids = ["a", "b", "c"].map(String::from).into();
         results.majority = Some(vec![0.25, 0.75]);
         let theirs = Predictions::from_probabilities(vec![vec![0.5; 2]; 3], vec![1, 0, 1]).unwrap();
         results.add_elsewhere("Theirs", 1, &theirs);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use ivon_lora::metrics::{COMPARED_COVERAGE, ComparedScore, MainScores, Predictions, Scores};
 use ivon_lora::watch::nan_for_null;
 
-/// The scores of predictions on a task's test rows.
+/// The scores of predictions on a task's test rows; of texts, those of their next tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowScores {
@@ -18,9 +18,11 @@ pub struct RowScores {
     pub brier: f64,
     /// 10 bins.
     pub ece: f64,
-    /// Area under error against coverage.
+    /// Area under error against coverage; NaN of texts.
+    #[serde(deserialize_with = "nan_for_null")]
     pub aurc: f64,
-    /// Share of wrong answers among the most confident 80 %.
+    /// Share of wrong answers among the most confident 80 %; NaN of texts.
+    #[serde(deserialize_with = "nan_for_null")]
     pub error_at_80: f64,
 }
 
@@ -49,21 +51,32 @@ impl RowScores {
     }
 }
 
-impl From<&Predictions> for RowScores {
-    fn from(predictions: &Predictions) -> Self {
+impl From<MainScores> for RowScores {
+    /// Those of texts, which have no answer to be confident of.
+    fn from(scores: MainScores) -> Self {
         let MainScores {
             accuracy,
             nll,
             ece,
             brier,
-        } = predictions.main_scores();
+        } = scores;
         Self {
             accuracy,
             nll,
             brier,
             ece,
+            aurc: f64::NAN,
+            error_at_80: f64::NAN,
+        }
+    }
+}
+
+impl From<&Predictions> for RowScores {
+    fn from(predictions: &Predictions) -> Self {
+        Self {
             aurc: predictions.area_under_selective_error(),
             error_at_80: predictions.selective_error(COMPARED_COVERAGE),
+            ..Self::from(predictions.main_scores())
         }
     }
 }

@@ -7,13 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::detection_table::DetectionTable;
 use super::form::Form;
+use super::predicted::{Predicted, paired_interval};
 use super::rows::{Member, Row, TaskRows};
 use super::scores::{RowScores, ScoreEntry, written};
 use ivon_lora::method::{AdamwConfig, Method};
-use ivon_lora::metrics::{
-    BINS, Bootstrap, ComparedScore, Predictions, Table, mean_and_standard_error, paired_over_seeds,
-    quantile,
-};
+use ivon_lora::metrics::{BINS, ComparedScore, Table, mean_and_standard_error, quantile};
 
 /// The table of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +34,9 @@ pub struct TaskTable {
     /// Whether AdamW is right more often than the majority class; otherwise the task supports no
     /// conclusion.
     pub is_conclusive: bool,
+    /// Whether the examples are texts, whose scores are those of their next tokens.
+    #[serde(default)]
+    pub are_texts: bool,
     /// How well uncertainties tell other sets from the test rows, where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<DetectionTable>,
@@ -134,9 +135,10 @@ impl ComparisonTable {
             let rows: String = table.rows.iter().map(line).collect();
             let _ = write!(
                 text,
-                "% {}, {} examples\n\\begin{{tabular}}{{l{columns}}}\n\\toprule\n{}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n\n",
+                "% {}, {} {}\n\\begin{{tabular}}{{l{columns}}}\n\\toprule\n{}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n\n",
                 task.task.replace('\n', " "),
                 task.n,
+                task.rows_in_words(),
                 line(&table.head)
             );
         }
@@ -167,9 +169,10 @@ impl ComparisonTable {
         for task in &self.tasks {
             let _ = writeln!(
                 text,
-                "{}, {} examples\n\n{}",
+                "{}, {} {}\n\n{}",
                 task.task,
                 task.n,
+                task.rows_in_words(),
                 table(&task.table(self.bins, &cell))
             );
             if !task.is_conclusive {
@@ -188,6 +191,14 @@ impl ComparisonTable {
 pub(super) const DETECTION: &str = "other sets told from its test rows, AUROC";
 
 impl TaskTable {
+    /// `examples`, or what the scores of texts are.
+    pub(super) fn rows_in_words(&self) -> &'static str {
+        match self.are_texts {
+            true => "texts, scores of the next token",
+            false => "examples",
+        }
+    }
+
     fn table(&self, bins: usize, cell: &impl Fn(&ScoreEntry) -> String) -> Table {
         let ece = format!("ECE ({bins} bins)");
         let head = [
@@ -329,8 +340,16 @@ fn task_table(task: &TaskRows) -> TaskTable {
         n: task.n,
         rows,
         is_conclusive,
+        are_texts: are_texts(task),
         detection: DetectionTable::new(task),
     }
+}
+
+/// Whether the rows of a task are texts.
+fn are_texts(task: &TaskRows) -> bool {
+    let members = task.rows.iter().flat_map(|row| &row.members);
+    let mut predictions = members.filter_map(|member| member.predictions.as_ref());
+    predictions.any(Predicted::is_of_texts)
 }
 
 /// A row of the table. Its times are relative to `seconds` of training and prediction.
@@ -364,8 +383,8 @@ fn row_entry(row: &Row, is_bold: [bool; 6], seconds: [Option<f64>; 2]) -> RowEnt
         nll: entry(1, |scores| scores.nll),
         brier: entry(2, |scores| scores.brier),
         ece: entry(3, |scores| scores.ece),
-        aurc: Some(entry(4, |scores| scores.aurc)),
-        error_at_80: Some(entry(5, |scores| scores.error_at_80)),
+        aurc: some(entry(4, |scores| scores.aurc)),
+        error_at_80: some(entry(5, |scores| scores.error_at_80)),
         training_time: ratio(0),
         prediction_time: ratio(1),
         extra_parameters: row.members.iter().filter_map(|member| member.extra).max(),
@@ -375,6 +394,11 @@ fn row_entry(row: &Row, is_bold: [bool; 6], seconds: [Option<f64>; 2]) -> RowEnt
             .filter(|member| member.is_refused)
             .count(),
     }
+}
+
+/// An entry; none of a score that texts do not have.
+fn some(entry: ScoreEntry) -> Option<ScoreEntry> {
+    (!entry.mean.is_nan()).then_some(entry)
 }
 
 /// The median over seeds of the seconds of training (0) or prediction (1), which a single run on shared
@@ -404,14 +428,14 @@ fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
             return false;
         }
         let (one, other) = same_seeds(row, best);
-        let interval = paired_over_seeds(score, &one, &other, &Bootstrap::default());
+        let interval = paired_interval(score, &one, &other);
         std::ptr::eq(row, best) || interval.is_some_and(|[low, high]| low <= 0.0 && high >= 0.0)
     };
     rows.iter().map(is_bold).collect()
 }
 
 /// The predictions of two rows under the seeds that both have.
-fn same_seeds<'a>(one: &'a Row, other: &'a Row) -> (Vec<&'a Predictions>, Vec<&'a Predictions>) {
+fn same_seeds<'a>(one: &'a Row, other: &'a Row) -> (Vec<&'a Predicted>, Vec<&'a Predicted>) {
     let pair = |member: &'a Member| {
         let mut others = other.members.iter();
         let other = others.find(|other| other.seed == member.seed)?;
@@ -425,6 +449,7 @@ mod tests {
     use super::*;
     use crate::compare::Comparison;
     use crate::compare::results::TaskResults;
+    use ivon_lora::metrics::Predictions;
 
     /// Of a hundred answers so many are right, with this confidence.
     fn predictions(right: usize, confidence: f64) -> Predictions {
@@ -439,6 +464,7 @@ mod tests {
     fn rows(name: &str, made: &[(&str, u64, Predictions)]) -> TaskRows {
         let mut results = TaskResults::new(name);
         results.labels = vec![0; 100];
+        results.ids = (0..100).map(|row| row.to_string()).collect();
         for (method, seed, predictions) in made {
             results.add_elsewhere(method, *seed, predictions);
         }

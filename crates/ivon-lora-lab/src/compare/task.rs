@@ -42,9 +42,7 @@ impl<'a> TaskData<'a> {
         let run = resolved(table, 0, || entry.name.clone())?;
         let task = Task::from_config(&run.data)?;
         if task.is_text() {
-            return Err(CompareError::Texts {
-                task: entry.name.clone(),
-            });
+            check_texts(config, entry)?;
         }
         let mut dataset = data::load(&run.data, &task)?;
         if config.tuning.is_some() && dataset.tune.is_empty() {
@@ -79,6 +77,26 @@ impl<'a> TaskData<'a> {
     /// The rows of a method.
     pub fn rows(&self, method: &MethodEntry) -> &MethodRows {
         &self.divisions[&CompareConfig::calibrate_rows(self.entry, method)]
+    }
+}
+
+/// Checks that nothing is asked of a task with texts that needs answers to choose from.
+fn check_texts(config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
+    let elsewhere = config.predictions.iter();
+    let asked = [
+        ("other_set", !entry.other_sets.is_empty()),
+        (
+            "predictions",
+            elsewhere.into_iter().any(|one| one.task == entry.name),
+        ),
+    ];
+    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+        None => Ok(()),
+        Some((what, _)) => Err(CompareError::Setting {
+            what: format!("`{what}` of task `{}`", entry.name),
+            found: "given for texts".into(),
+            expected: "none: it is for questions with choices".into(),
+        }),
     }
 }
 

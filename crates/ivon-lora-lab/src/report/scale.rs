@@ -354,7 +354,11 @@ mod tests {
             split: "calibrate".into(),
             points,
             losses,
-            ground: Ground { rows: 40, wrong },
+            ground: Ground {
+                rows: 40,
+                right: 40 - wrong,
+                wrong,
+            },
             default,
         }
     }

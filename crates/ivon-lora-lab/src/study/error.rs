@@ -43,6 +43,9 @@ pub enum StudyError {
     /// A posterior is needed, and the adapter is a point estimate.
     #[error("`{}` is a point estimate, expected a posterior to draw from", adapter.display())]
     NoPosterior { adapter: PathBuf },
+    /// The adapter was trained on texts, which have no choices.
+    #[error("the adapter writes texts, expected one that answers questions with choices")]
+    Texts,
     /// There are no rows to choose a scale on besides the scored ones.
     #[error("there are no rows to choose the scale on but those that are scored")]
     NothingToChooseOn,
@@ -87,6 +90,11 @@ impl StudyError {
             Self::NoPosterior { .. } => Some(sentence!(
                 "train with an optimizer that learns one, such as `{}`",
                 setting_to("optimizer", "ivon")
+            )),
+            Self::Texts => Some(sentence!(
+                "`{}` with `{}` scores the tokens of other texts",
+                command("evaluate"),
+                setting("data")
             )),
             Self::NothingToChooseOn => Some(
                 "name a folder with a file named calibrate, or a run, whose own \

@@ -3,6 +3,7 @@
 
 mod error;
 mod subject;
+mod scored;
 mod scale;
 mod prune;
 mod shift;

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use super::StudyError;
+use super::scored::Scored;
 use super::subject::{Subject, SubjectRequest};
 use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
 use ivon_lora::bundle::Bundle;
 use ivon_lora::files;
 use ivon_lora::lora::{Adapter, Draw};
-use ivon_lora::metrics::{BINS, Predictions};
+use ivon_lora::metrics::BINS;
 use ivon_lora::posterior::{Posterior, only_kept};
-use ivon_lora::predict::log_probabilities;
 use ivon_lora::settings::SettingError;
 use ivon_lora::watch::{Event, Progress, Stage, Watch};
 
@@ -84,22 +84,14 @@ fn points(
 ) -> Result<Vec<PrunePoint>, StudyError> {
     let (answerer, set) = (&subject.answerer, &subject.scored);
     let mean = answerer.bundle().posterior.mean();
-    let labels = set.labels()?;
     let mut progress = Progress::new(Stage::Shares, (last + 1) * set.len(), watch);
     let mut points = Vec::new();
     for point in 0..=last {
         let share = point as f64 / last as f64;
         let draw = Draw::of(only_kept(mean, &kept(order, share))?);
-        let logs = log_probabilities(
-            &answerer.base().network,
-            &draw,
-            &set.encoded.examples,
-            answerer.options().batch_tokens,
-            &mut progress,
-        )?;
         points.push(PrunePoint {
             share,
-            scores: Predictions::new(logs, labels.clone())?.main_scores(),
+            scores: Scored::under(draw, answerer, set, &mut progress)?.scores,
         });
     }
     Ok(points)

@@ -2,12 +2,13 @@
 //! on calibrate into the adapter.
 
 use super::StudyError;
+use super::scored::Scored;
 use super::subject::{Subject, SubjectRequest};
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
-use ivon_lora::answer::{Answerer, ExampleSet};
+use ivon_lora::answer::ExampleSet;
 use ivon_lora::bundle::write_scale;
 use ivon_lora::files;
-use ivon_lora::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
+use ivon_lora::metrics::BINS;
 use ivon_lora::posterior::Spread;
 use ivon_lora::predict::EvaluationOptions;
 use ivon_lora::settings::SettingError;
@@ -123,23 +124,20 @@ impl Sweep<'_> {
     /// The choice of τ on these rows.
     fn choice(&mut self, set: &ExampleSet) -> Result<Option<ScaleChoice>, StudyError> {
         let options = *self.subject.answerer.options();
-        let mut losses = Vec::new();
-        let mut ground = Ground {
-            rows: set.len(),
-            wrong: 0,
-        };
+        let (mut losses, mut ground) = (Vec::new(), None);
         let points = self.points(
             set,
             Stage::ChoosingOnCalibrate,
             &[options.samples],
-            &mut |scale, predictions| {
-                losses.push(predictions.losses());
-                // Wrong answers are those of the mean.
-                if scale == 0.0 {
-                    ground = Ground::of(predictions);
-                }
+            &mut |_, scored| {
+                losses.push(scored.losses.clone());
+                // Wrong answers are those of the mean, which is the first.
+                ground.get_or_insert(scored.ground);
             },
         )?;
+        let Some(ground) = ground else {
+            return Ok(None);
+        };
         Ok(ScaleChoice::new(ScaleTrials {
             split: set.name.clone(),
             points,
@@ -149,61 +147,51 @@ impl Sweep<'_> {
         }))
     }
 
-    /// The scores at each scale with each number of draws; `see` is called with the predictions for the
-    /// last of these numbers.
+    /// The scores at each scale with each number of draws; `see` is called with the scores for the last of
+    /// these numbers.
     fn points(
         &mut self,
         set: &ExampleSet,
         what: Stage,
         prefixes: &[usize],
-        see: &mut dyn FnMut(f64, &Predictions),
+        see: &mut dyn FnMut(f64, &Scored),
     ) -> Result<Vec<ScalePoint>, StudyError> {
-        let labels = set.labels()?;
         let answerer = &self.subject.answerer;
-        let samples = answerer.options().samples;
-        let total = set.len() * (1 + (samples + 1) * (self.scales.len() - 1));
+        let own = *answerer.options();
+        let total = set.len() * (1 + self.passes() * (self.scales.len() - 1));
         let mut progress = Progress::new(what, total, &mut *self.watch);
         let mut found = Vec::new();
         for &scale in self.scales {
-            let draws = draws(answerer, set, scale, &mut progress)?;
-            for &prefix in prefixes {
-                let predictions = averaged(&draws[..prefix.min(draws.len())], &labels)?;
+            // At 0 every draw is the mean.
+            let samples = if scale == 0.0 { 0 } else { own.samples };
+            let options = EvaluationOptions {
+                scale,
+                samples,
+                ..own
+            };
+            let scored = Scored::under_first(prefixes, answerer, set, &options, &mut progress)?;
+            for (&prefix, scored) in prefixes.iter().zip(&scored) {
                 found.push(ScalePoint {
                     scale,
                     samples: prefix,
-                    scores: predictions.main_scores(),
+                    scores: scored.scores,
                 });
-                if Some(&prefix) == prefixes.last() {
-                    see(scale, &predictions);
-                }
+            }
+            if let Some(last) = scored.last() {
+                see(scale, last);
             }
         }
         Ok(found)
     }
-}
 
-/// The draws of an answerer at a scale; at 0 only the mean, which every draw equals.
-fn draws(
-    answerer: &Answerer,
-    set: &ExampleSet,
-    scale: f64,
-    progress: &mut Progress<'_>,
-) -> Result<Vec<LogProbabilities>, StudyError> {
-    let own = *answerer.options();
-    let samples = if scale == 0.0 { 0 } else { own.samples };
-    let options = EvaluationOptions {
-        scale,
-        samples,
-        ..own
-    };
-    let found = answerer.log_probabilities_with(&set.encoded, &options, progress)?;
-    Ok(match scale == 0.0 {
-        true => vec![found.mean],
-        false => found.draws,
-    })
-}
-
-/// The predictions of the average over draws.
-fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, StudyError> {
-    Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
+    /// How often each row is run at one scale.
+    fn passes(&self) -> usize {
+        let answerer = &self.subject.answerer;
+        let samples = answerer.options().samples;
+        match answerer.task().is_text() {
+            true => samples,
+            // And at the mean.
+            false => samples + 1,
+        }
+    }
 }

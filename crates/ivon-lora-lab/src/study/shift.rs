@@ -44,6 +44,9 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, St
     }
     let subject = Subject::open(&request.subject, watch)?;
     let answerer = &subject.answerer;
+    if answerer.task().is_text() {
+        return Err(StudyError::Texts);
+    }
     // All sets are read before the first answer, so that errors in them come early.
     let limit = request.subject.limit;
     let others = request.to.iter();

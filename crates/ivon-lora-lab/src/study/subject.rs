@@ -67,7 +67,9 @@ impl Subject {
         let (scored, calibrate) = rows(request, config.as_ref(), &answerer, watch)?;
         let mut encode = |(name, source): Named| -> Result<ExampleSet, StudyError> {
             let set = answerer.example_set(&name, source, request.limit, watch)?;
-            set.labels()?;
+            if !answerer.task().is_text() {
+                set.labels()?;
+            }
             Ok(set)
         };
         let (scored, calibrate) = (encode(scored)?, calibrate.map(encode).transpose()?);

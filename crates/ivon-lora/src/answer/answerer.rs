@@ -17,6 +17,7 @@ use crate::data::{
 };
 use crate::files;
 use crate::lora::{Draw, check_base_tables};
+use crate::metrics::PredictedDocument;
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{EvaluationOptions, Predictor, SetProbabilities};
 use crate::watch::{Event, Progress, Stage, Watch};
@@ -335,6 +336,23 @@ impl Answerer {
         progress: &mut Progress<'_>,
     ) -> Result<SetProbabilities, AnswerError> {
         Ok(self.predictor(options).evaluate(&set.examples, progress)?)
+    }
+
+    /// The predicted tokens of texts under the first draws of these options, for each of the numbers in
+    /// `counts`; at the mean without draws. `progress` advances by each text under each draw.
+    ///
+    /// # Errors
+    /// If the posterior draws logits of choices, a probability is not a number, and if the watcher says
+    /// stop.
+    pub fn texts_under_first(
+        &self,
+        counts: &[usize],
+        set: &EncodedSet,
+        options: &EvaluationOptions,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Vec<PredictedDocument>>, AnswerError> {
+        let predictor = self.predictor(options);
+        Ok(predictor.texts_under_first(counts, &set.examples, progress)?)
     }
 
     /// A predictor with these options; prepared draws serve only the answerer's own.

@@ -3,10 +3,10 @@
 mod error;
 mod base;
 mod report;
+mod prediction;
 mod answered_prompt;
 mod answer_report;
 mod text_report;
-mod prediction;
 mod lines;
 mod example_set;
 mod rows;
@@ -33,7 +33,7 @@ pub use report::{AtTemperature, EVALUATION_FILE, EvaluationReport, Temperatures}
 pub use rows::{RowOptions, RowSource, labelled_files};
 pub use text_evaluation::TextEvaluation;
 pub(crate) use text_report::text_predictions;
-pub use text_report::{RunReport, TextPrediction, TextReport};
+pub use text_report::{RunReport, TextPrediction, TextReport, read_text_predictions};
 pub use trained_rows::warn_of_trained;
 pub use writing_prompts::{WritingPrompt, read_prompts};
 pub use written_evaluation::{WrittenEvaluation, WrittenOptions};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::AnswerError;
@@ -160,6 +161,11 @@ pub(crate) fn write_predictions(path: &Path, lines: &[impl Serialize]) -> Result
 /// # Errors
 /// If the file cannot be read or a line is not a prediction.
 pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, AnswerError> {
+    read_lines(path)
+}
+
+/// Reads the lines of JSON of a file of predictions.
+pub(super) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, AnswerError> {
     let text = files::read_text(path, LARGEST_PREDICTIONS)?;
     let malformed = |line: usize, error: serde_json::Error| AnswerError::Malformed {
         path: path.into(),

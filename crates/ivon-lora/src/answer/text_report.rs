@@ -2,14 +2,17 @@
 //! line for each document.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::AnswerError;
 use super::answer_report::AnswerReport;
+use super::prediction::read_lines;
 use super::report::EvaluationReport;
-use crate::metrics::{Bootstrap, MetricsError, PredictedDocument, Table, TokenScores};
+use crate::metrics::{Bootstrap, MetricsError, PredictedDocument, Table, TokenScores, TokenSums};
 use crate::predict::{EvaluationOptions, SetTokens};
 
 /// The scores of the texts of one split, at the mean and under draws.
@@ -200,17 +203,34 @@ pub struct TextPrediction {
     /// The same under the mean of the draws' distributions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nll_of_samples: Option<f64>,
+    /// The sums over its tokens from which all scores follow, at the mean; none in a file of an
+    /// older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums: Option<TokenSums>,
+    /// The same under the mean of the draws' distributions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums_of_samples: Option<TokenSums>,
 }
 
 /// A line for each document.
 pub(crate) fn text_predictions(evaluated: &SetTokens) -> Vec<TextPrediction> {
-    let sampled = |index: usize| Some(evaluated.sampled.as_ref()?.get(index)?.nll());
+    let sampled = |index: usize| evaluated.sampled.as_ref()?.get(index);
     let line = |(index, document): (usize, &PredictedDocument)| TextPrediction {
         id: document.id.clone(),
         tokens: document.tokens.len(),
         bytes: document.bytes,
         nll: document.nll(),
-        nll_of_samples: sampled(index),
+        nll_of_samples: sampled(index).map(PredictedDocument::nll),
+        sums: Some(TokenSums::of(document)),
+        sums_of_samples: sampled(index).map(TokenSums::of),
     };
     evaluated.mean.iter().enumerate().map(line).collect()
+}
+
+/// Reads the lines of the `predictions.jsonl` of texts.
+///
+/// # Errors
+/// If the file cannot be read or a line is not the prediction of a text.
+pub fn read_text_predictions(path: &Path) -> Result<Vec<TextPrediction>, AnswerError> {
+    read_lines(path)
 }

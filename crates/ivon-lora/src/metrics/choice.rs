@@ -4,18 +4,21 @@
 //! A few rows, or rows without a mistake, always favour more confidence: with nothing to weigh against
 //! it, nothing is chosen.
 
-use super::Predictions;
+use super::{PredictedDocument, Predictions};
 
 /// The fewest rows to choose by.
 pub const FEWEST_ROWS: usize = 20;
 /// The fewest right answers, and the fewest wrong ones, among these rows.
 pub const FEWEST_OF_EACH: usize = 5;
 
-/// How much ground a set of rows gives for a choice: its rows and its wrong answers.
+/// How much ground a set of rows gives for a choice: its rows, and its right and wrong answers, which
+/// in texts are tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ground {
     /// Number of rows.
     pub rows: usize,
+    /// Number of right answers.
+    pub right: usize,
     /// Number of wrong answers.
     pub wrong: usize,
 }
@@ -30,7 +33,19 @@ impl Ground {
             .count();
         Self {
             rows: predictions.len(),
+            right: predictions.len() - wrong,
             wrong,
+        }
+    }
+
+    /// The ground that predicted texts give.
+    pub fn of_texts(documents: &[PredictedDocument]) -> Self {
+        let tokens = documents.iter().flat_map(|document| &document.tokens);
+        let right = tokens.clone().filter(|token| token.is_top).count();
+        Self {
+            rows: documents.len(),
+            right,
+            wrong: tokens.count() - right,
         }
     }
 
@@ -40,9 +55,8 @@ impl Ground {
     /// [`TooLittle`] if there are fewer rows than [`FEWEST_ROWS`], or fewer right or wrong answers
     /// than [`FEWEST_OF_EACH`].
     pub fn check(self) -> Result<(), TooLittle> {
-        let right = self.rows - self.wrong;
-        let is_enough =
-            self.rows >= FEWEST_ROWS && right >= FEWEST_OF_EACH && self.wrong >= FEWEST_OF_EACH;
+        let Self { rows, right, wrong } = self;
+        let is_enough = rows >= FEWEST_ROWS && right >= FEWEST_OF_EACH && wrong >= FEWEST_OF_EACH;
         if is_enough {
             Ok(())
         } else {
@@ -54,8 +68,8 @@ impl Ground {
 /// Too few rows, or too few right or wrong answers, to choose by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} rows with {} wrong answers cannot carry a choice, expected at least {FEWEST_ROWS} rows, of which \
-     {FEWEST_OF_EACH} are answered rightly and {FEWEST_OF_EACH} wrongly",
+    "{} rows with {} wrong answers cannot carry a choice, expected at least {FEWEST_ROWS} rows, and \
+     {FEWEST_OF_EACH} right answers and {FEWEST_OF_EACH} wrong ones among them",
     .0.rows, .0.wrong
 )]
 pub struct TooLittle(pub Ground);
@@ -140,8 +154,8 @@ mod tests {
         }
         assert_eq!(
             ground(20, 0).check().unwrap_err().to_string(),
-            "20 rows with 0 wrong answers cannot carry a choice, expected at least 20 rows, of which 5 are answered \
-             rightly and 5 wrongly"
+            "20 rows with 0 wrong answers cannot carry a choice, expected at least 20 rows, and 5 right answers \
+             and 5 wrong ones among them"
         );
     }
 

@@ -3,6 +3,7 @@
 
 mod error;
 mod predictions;
+mod predicted_document;
 mod calibration;
 mod bootstrap;
 mod choice;
@@ -33,8 +34,9 @@ pub use classes::{ClassScores, Classes, class_scores};
 pub use detection::{aupr, auroc, auroc_interval};
 pub use error::MetricsError;
 pub use finding::{Finding, Severity};
-pub use paired::{COMPARED_COVERAGE, ComparedScore, paired_over_seeds};
+pub use paired::{COMPARED_COVERAGE, ComparedScore, paired_over_seeds, paired_texts_over_seeds};
 pub use paired_auroc::{ScoredRows, paired_auroc_over_seeds};
+pub use predicted_document::{PredictedDocument, PredictedToken};
 pub(crate) use predictions::first_largest;
 pub use predictions::{LogProbabilities, Predictions, log_softmax, log_sum_exp, mean_of_draws};
 pub use scores::{BINS, Scores};
@@ -45,5 +47,5 @@ pub use selective::{
 pub(crate) use table::sentence_for_a_stranger;
 pub use table::{Table, mean_and_standard_error, score_table};
 pub use temperature::{NoTemperature, Temperature, at_temperature, fit_temperature};
-pub use token_scores::{PredictedDocument, PredictedToken, ScoreWithInterval, TokenScores};
+pub use token_scores::{ScoreWithInterval, TokenScores, TokenSums};
 pub use uncertainty::{Uncertainty, entropy, uncertainties};

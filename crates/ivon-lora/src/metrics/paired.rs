@@ -3,6 +3,7 @@
 
 use super::calibration::bin_of;
 use super::selective::{accuracy_by_group, answered};
+use super::token_scores::TokenSums;
 use super::{BINS, Bootstrap, Predictions, quantile, resamples};
 use crate::random::{Purpose, below, stream};
 
@@ -58,7 +59,15 @@ impl ComparedScore {
     }
 }
 
-/// What a score needs of one method under one seed.
+/// One method under one seed, which has a score on any of its rows.
+trait Scored {
+    /// The number of rows.
+    fn count(&self) -> usize;
+    /// The score on these rows.
+    fn score(&self, rows: &[usize]) -> f64;
+}
+
+/// What a score needs of predicted choices.
 struct Member {
     score: ComparedScore,
     losses: Vec<f64>,
@@ -85,7 +94,23 @@ impl Member {
         }
     }
 
-    /// The score on these rows.
+    /// Accuracy at each coverage of these rows.
+    fn accuracies(&self, rows: &[usize]) -> Vec<f64> {
+        let mut groups = vec![(0.0, 0); self.losses.len()];
+        for &row in rows {
+            let (right, count) = &mut groups[self.bins[row]];
+            *right += 1.0 - self.losses[row];
+            *count += 1;
+        }
+        accuracy_by_group(groups.into_iter().filter(|(_, count)| *count > 0))
+    }
+}
+
+impl Scored for Member {
+    fn count(&self) -> usize {
+        self.losses.len()
+    }
+
     fn score(&self, rows: &[usize]) -> f64 {
         let count = rows.len() as f64;
         match self.score {
@@ -105,16 +130,36 @@ impl Member {
             }
         }
     }
+}
 
-    /// Accuracy at each coverage of these rows.
-    fn accuracies(&self, rows: &[usize]) -> Vec<f64> {
-        let mut groups = vec![(0.0, 0); self.losses.len()];
-        for &row in rows {
-            let (right, count) = &mut groups[self.bins[row]];
-            *right += 1.0 - self.losses[row];
-            *count += 1;
+/// The sums of predicted texts, and the place of a score in [`TokenSums::scores_of`].
+struct Texts<'a>(&'a [TokenSums], usize);
+
+impl Scored for Texts<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Of accuracy what is missing to 1, so that for each score lower is better.
+    fn score(&self, rows: &[usize]) -> f64 {
+        let score = TokenSums::scores_of(self.0, rows)[self.1];
+        match self.1 {
+            TEXT_ACCURACY => 1.0 - score,
+            _ => score,
         }
-        accuracy_by_group(groups.into_iter().filter(|(_, count)| *count > 0))
+    }
+}
+
+const TEXT_ACCURACY: usize = 3;
+
+/// The place of a score in [`TokenSums::scores_of`]; none of those by the confidence of an answer.
+fn text_score(score: ComparedScore) -> Option<usize> {
+    match score {
+        ComparedScore::Error => Some(TEXT_ACCURACY),
+        ComparedScore::Nll => Some(0),
+        ComparedScore::Brier => Some(5),
+        ComparedScore::Ece => Some(4),
+        ComparedScore::Aurc | ComparedScore::ErrorAt80 => None,
     }
 }
 
@@ -142,28 +187,38 @@ pub fn paired_over_seeds(
     b: &[&Predictions],
     bootstrap: &Bootstrap,
 ) -> Option<[f64; 2]> {
-    let pairs: Vec<[Member; 2]> = a
-        .iter()
-        .zip(b)
+    let pairs = a.iter().zip(b);
+    let pairs: Vec<[Member; 2]> = pairs
         .map(|(a, b)| [a, b].map(|one| Member::new(score, one)))
         .collect();
-    let count = pairs.first()?[0].losses.len();
-    if pairs
-        .iter()
-        .flatten()
-        .any(|member| member.losses.len() != count)
-    {
+    interval_over_seeds(&pairs, bootstrap)
+}
+
+/// The same for texts, where whole documents are drawn, since the tokens of one depend on each other;
+/// none of a score by the confidence of an answer, which texts do not have.
+pub fn paired_texts_over_seeds(
+    score: ComparedScore,
+    a: &[&[TokenSums]],
+    b: &[&[TokenSums]],
+    bootstrap: &Bootstrap,
+) -> Option<[f64; 2]> {
+    let place = text_score(score)?;
+    let pairs = a.iter().zip(b);
+    let pairs: Vec<[Texts<'_>; 2]> = pairs
+        .map(|(a, b)| [a, b].map(|one| Texts(one, place)))
+        .collect();
+    interval_over_seeds(&pairs, bootstrap)
+}
+
+fn interval_over_seeds<M: Scored>(pairs: &[[M; 2]], bootstrap: &Bootstrap) -> Option<[f64; 2]> {
+    let count = pairs.first()?[0].count();
+    if pairs.iter().flatten().any(|member| member.count() != count) {
         return None;
     }
     let mut found = Vec::with_capacity(bootstrap.resamples);
     resamples(count, bootstrap, |rows| {
-        let mut numbers = stream(
-            bootstrap.seed,
-            Purpose::Bootstrap,
-            1,
-            found.len() as u64,
-            "seeds",
-        );
+        let resample = found.len() as u64;
+        let mut numbers = stream(bootstrap.seed, Purpose::Bootstrap, 1, resample, "seeds");
         let difference = |_| {
             let [a, b] = &pairs[below(&mut numbers, pairs.len() as u64) as usize];
             a.score(rows) - b.score(rows)
@@ -251,6 +306,38 @@ mod tests {
         });
         let [low, high] = paired_over_seeds(ComparedScore::Ece, &[&a], &[&b], &one).unwrap();
         assert!((low - expected).abs() < 1e-12 && low == high);
+    }
+
+    #[test]
+    fn texts_are_drawn_whole_and_weigh_by_their_tokens() {
+        let sums = |weight: f64, loss: f64| TokenSums {
+            weight,
+            loss,
+            right: weight / 2.0,
+            brier: 0.0,
+            bytes: weight,
+            gaps: [0.0; BINS],
+        };
+        // The second loses 0.5 nats a token more on the long texts, and as much less on the short ones.
+        let lengths = [90.0, 10.0].repeat(50);
+        let of = |long: f64, short: f64| -> Vec<TokenSums> {
+            let loss = |weight: f64| if weight > 50.0 { long } else { short };
+            let document = |&weight: &f64| sums(weight, weight * loss(weight));
+            lengths.iter().map(document).collect()
+        };
+        let (a, b) = (of(2.0, 2.5), of(2.5, 2.0));
+        let interval = |score, a: &[TokenSums], b: &[TokenSums]| {
+            paired_texts_over_seeds(score, &[a], &[b], &Bootstrap::default())
+        };
+        // −0.5 · 0.9 + 0.5 · 0.1, where by document it would be 0.
+        let [low, high] = interval(ComparedScore::Nll, &a, &b).unwrap();
+        assert!(
+            low < -0.4 && high > -0.4 && low > -0.5 && high < -0.3,
+            "{low} {high}"
+        );
+        assert_eq!(interval(ComparedScore::Error, &a, &b), Some([0.0, 0.0]));
+        assert_eq!(interval(ComparedScore::Aurc, &a, &b), None);
+        assert_eq!(interval(ComparedScore::Nll, &a, &b[1..]), None);
     }
 
     #[test]

@@ -11,43 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::{Bootstrap, intervals_of};
 use super::calibration::{Bin, bin_of, bins_of};
 use super::error::MetricsError;
+use super::predicted_document::PredictedDocument;
 use super::scores::BINS;
 use crate::watch::MainScores;
-
-/// A token of a text, predicted from those before it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PredictedToken {
-    /// Its weight in the loss, above 0.
-    pub weight: f64,
-    /// ln p of it, nats.
-    pub log_probability: f64,
-    /// The probability of the most probable token.
-    pub confidence: f64,
-    /// Whether it is the most probable token.
-    pub is_top: bool,
-    /// p of all tokens, squared and summed.
-    pub squares: f64,
-}
-
-/// The predicted tokens of a document.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PredictedDocument {
-    /// The id of its row, or of its first stretch.
-    pub id: String,
-    /// Its tokens.
-    pub tokens: Vec<PredictedToken>,
-    /// The bytes of UTF-8 that they spell.
-    pub bytes: usize,
-}
-
-impl PredictedDocument {
-    /// Mean negative log-likelihood of its tokens, nats; NaN without tokens.
-    pub fn nll(&self) -> f64 {
-        let loss = |token: &PredictedToken| token.weight * token.log_probability;
-        let weight: f64 = self.tokens.iter().map(|token| token.weight).sum();
-        -self.tokens.iter().map(loss).sum::<f64>() / weight
-    }
-}
 
 /// A score with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,18 +75,24 @@ pub struct TokenScores {
 }
 
 /// Weighted sums over the tokens of a document, from which all scores follow.
-#[derive(Clone, Debug)]
-struct Sums {
-    weight: f64,
-    loss: f64,
-    right: f64,
-    brier: f64,
-    bytes: f64,
-    /// Σ (right − confidence) of each bin.
-    gaps: [f64; BINS],
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSums {
+    /// Of the weights.
+    pub weight: f64,
+    /// Of the negative log-likelihoods, nats.
+    pub loss: f64,
+    /// Of the tokens that are the most probable one.
+    pub right: f64,
+    /// Of the Brier scores.
+    pub brier: f64,
+    /// Bytes of UTF-8 that the tokens spell, without weights.
+    pub bytes: f64,
+    /// Σ (right − confidence) of each bin of the calibration error.
+    pub gaps: [f64; BINS],
 }
 
-impl Sums {
+impl TokenSums {
     const ZERO: Self = Self {
         weight: 0.0,
         loss: 0.0,
@@ -130,7 +102,8 @@ impl Sums {
         gaps: [0.0; BINS],
     };
 
-    fn of(document: &PredictedDocument) -> Self {
+    /// Those of a document.
+    pub fn of(document: &PredictedDocument) -> Self {
         let mut sums = Self {
             bytes: document.bytes as f64,
             ..Self::ZERO
@@ -156,6 +129,34 @@ impl Sums {
         for (gap, other) in self.gaps.iter_mut().zip(other.gaps) {
             *gap += other;
         }
+    }
+
+    /// Whether they can be those of a document: finite, with a weight above 0.
+    pub fn is_valid(&self) -> bool {
+        let mut sums = [self.loss, self.right, self.brier, self.bytes]
+            .into_iter()
+            .chain(self.gaps);
+        self.weight > 0.0 && self.weight.is_finite() && sums.all(f64::is_finite)
+    }
+
+    /// The scores of all tokens of these documents together.
+    pub fn main_scores(documents: &[Self]) -> MainScores {
+        let mut total = Self::ZERO;
+        documents.iter().for_each(|sums| total.add(sums));
+        let [nll, _, _, accuracy, ece, brier] = total.scores();
+        MainScores {
+            accuracy,
+            nll,
+            ece,
+            brier,
+        }
+    }
+
+    /// The scores of the tokens of some of these documents, which may stand there twice.
+    pub(super) fn scores_of(documents: &[Self], rows: &[usize]) -> [f64; 6] {
+        let mut total = Self::ZERO;
+        rows.iter().for_each(|&row| total.add(&documents[row]));
+        total.scores()
     }
 
     /// NLL, perplexity, bits per byte, accuracy, ECE, Brier score.
@@ -186,12 +187,8 @@ impl TokenScores {
         if tokens.clone().next().is_none() {
             return Err(MetricsError::Empty);
         }
-        let sums: Vec<Sums> = documents.iter().map(Sums::of).collect();
-        let scores = |rows: &[usize]| {
-            let mut total = Sums::ZERO;
-            rows.iter().for_each(|&row| total.add(&sums[row]));
-            total.scores()
-        };
+        let sums: Vec<TokenSums> = documents.iter().map(TokenSums::of).collect();
+        let scores = |rows: &[usize]| TokenSums::scores_of(&sums, rows);
         let [nll, perplexity, bits_per_byte, accuracy, ece, brier] =
             ScoreWithInterval::of_rows(sums.len(), bootstrap, scores);
         let rows = tokens
@@ -224,6 +221,7 @@ impl TokenScores {
 
 #[cfg(test)]
 mod tests {
+    use super::super::predicted_document::PredictedToken;
     use super::*;
 
     fn token(weight: f64, p: f64, confidence: f64) -> PredictedToken {

@@ -186,7 +186,11 @@ mod tests {
             scale,
             nll,
             losses,
-            ground: Ground { rows: 40, wrong },
+            ground: Ground {
+                rows: 40,
+                right: 40 - wrong,
+                wrong,
+            },
         }
     }
 
@@ -205,7 +209,11 @@ mod tests {
         vague[1].losses[4] += 3.0;
         assert_eq!(best_scale(&vague, 2), Ok(1.0));
         let all_right = clear.map(|one| ScaleTrial {
-            ground: Ground { rows: 40, wrong: 0 },
+            ground: Ground {
+                rows: 40,
+                right: 40,
+                wrong: 0,
+            },
             ..one
         });
         assert!(

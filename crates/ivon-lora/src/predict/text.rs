@@ -149,6 +149,37 @@ impl Predictor<'_> {
     }
 }
 
+impl Predictor<'_> {
+    /// The predicted tokens of texts under the first of the draws, for each of the numbers in `counts`;
+    /// at the mean without draws. `progress` advances by each text under each draw.
+    ///
+    /// # Errors
+    /// As [`evaluate_texts`](Self::evaluate_texts).
+    pub fn texts_under_first(
+        &self,
+        counts: &[usize],
+        examples: &[Encoded],
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Vec<PredictedDocument>>, PredictError> {
+        if self.draws_logits() {
+            return Err(PredictError::Text);
+        }
+        let mut draws = self.prepare_draws()?;
+        if draws.is_empty() {
+            draws.push(Draw::of(self.posterior.mean().clone()));
+        }
+        let batch_tokens = self.options.batch_tokens;
+        documents_of_first(
+            self.network,
+            &draws,
+            counts,
+            examples,
+            batch_tokens,
+            progress,
+        )
+    }
+}
+
 /// The predicted tokens of texts under the mean of the draws' distributions, by document; `progress`
 /// advances by each text under each draw.
 ///
@@ -161,8 +192,22 @@ pub fn predicted_documents(
     batch_tokens: usize,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<PredictedDocument>, PredictError> {
+    let all = [draws.len()];
+    let found = documents_of_first(network, draws, &all, examples, batch_tokens, progress)?;
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
+/// The same for the first draws alone, for each of the numbers in `counts`; every draw is run once.
+fn documents_of_first(
+    network: &Network,
+    draws: &[Draw],
+    counts: &[usize],
+    examples: &[Encoded],
+    batch_tokens: usize,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Vec<PredictedDocument>>, PredictError> {
     let draws: Vec<Draw> = draws.iter().map(Draw::valid).collect();
-    let mut documents = Documents::default();
+    let mut documents: Vec<Documents> = counts.iter().map(|_| Documents::default()).collect();
     for group in stretches(examples, batch_tokens) {
         let texts = Texts::pack(group);
         let mut hidden = Vec::with_capacity(draws.len());
@@ -170,10 +215,12 @@ pub fn predicted_documents(
             hidden.push(network.hidden(&texts.batch, draw));
             progress.advance(group.len())?;
         }
-        let found = network.next_tokens(&hidden, &texts.targets);
-        add_tokens(&mut documents, group, &texts, &found)?;
+        for (documents, &count) in documents.iter_mut().zip(counts) {
+            let found = network.next_tokens(&hidden[..count.min(hidden.len())], &texts.targets);
+            add_tokens(documents, group, &texts, &found)?;
+        }
     }
-    Ok(documents.documents)
+    Ok(documents.into_iter().map(|found| found.documents).collect())
 }
 
 /// Adds the predicted tokens of some texts to their documents.

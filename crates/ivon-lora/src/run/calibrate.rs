@@ -177,7 +177,7 @@ mod tests {
                 "note: calibrate: 20 rows, NLL 0.049 at the mean; 0.018 with 1 samples; answers come from the mean, since the rows cannot \
                  tell whether samples are better",
                 "warning: calibrate: no temperature is taken: 20 rows with 0 wrong answers cannot carry a choice, expected at least 20 \
-                 rows, of which 5 are answered rightly and 5 wrongly; confidences stay as the model has them"
+                 rows, and 5 right answers and 5 wrong ones among them; confidences stay as the model has them"
             ]
         );
     }

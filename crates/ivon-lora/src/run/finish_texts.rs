@@ -5,6 +5,7 @@
 
 use super::RunError;
 use super::finish::{Finish, RunResults, source_of};
+use super::untuned::UntunedQuestion;
 use crate::answer::{AnswerRule, RunReport, TextReport, text_predictions};
 use crate::bundle::Bundle;
 use crate::data::{EncodedSet, Role};
@@ -25,7 +26,7 @@ impl Finish<'_> {
         watch: Watch<'_>,
     ) -> Result<RunReport, RunError> {
         if !self.sets.calibrate.examples.is_empty() {
-            let note = "calibrate is not used: texts are scored without a temperature";
+            let note = "calibrate is left to `scale`: texts are scored without a temperature";
             watch(Event::Note(note.into()));
         }
         let options = self.options_of_settings(posterior.as_ref());
@@ -68,15 +69,18 @@ impl Finish<'_> {
 
     /// The scores of the untuned base.
     fn untuned_texts(&self, set: &EncodedSet, watch: Watch<'_>) -> Result<TokenScores, RunError> {
-        let mut progress = Progress::new(Stage::Base, set.examples.len(), watch);
-        let documents = predicted_documents(
-            &self.base.network,
-            &[Draw::base()],
-            &set.examples,
-            self.config.evaluation.batch_tokens,
-            &mut progress,
-        )?;
-        let scores = TokenScores::of(&documents, &Bootstrap::default());
-        Ok(scores.map_err(PredictError::from)?)
+        let question = UntunedQuestion::new(self.config, &set.examples);
+        let scores = self.untuned.text_scores(question, || {
+            let mut progress = Progress::new(Stage::Base, set.examples.len(), watch);
+            let documents = predicted_documents(
+                &self.base.network,
+                &[Draw::base()],
+                &set.examples,
+                self.config.evaluation.batch_tokens,
+                &mut progress,
+            )?;
+            TokenScores::of(&documents, &Bootstrap::default()).map_err(PredictError::from)
+        })?;
+        Ok(scores)
     }
 }

@@ -4,12 +4,18 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{ModelConfig, RunConfig};
 use crate::data::{DataConfig, Encoded};
-use crate::metrics::LogProbabilities;
+use crate::metrics::{LogProbabilities, TokenScores};
 
 /// The untuned base's predictions of test rows, kept because all runs of a comparison ask for the
 /// same ones.
 #[derive(Debug, Default)]
-pub struct UntunedAnswers(Mutex<Vec<(UntunedQuestion, LogProbabilities)>>);
+pub struct UntunedAnswers {
+    choices: Known<LogProbabilities>,
+    texts: Known<TokenScores>,
+}
+
+/// What was found before, by what was asked.
+type Known<T> = Mutex<Vec<(UntunedQuestion, T)>>;
 
 /// All that these predictions depend on.
 #[derive(Debug, PartialEq)]
@@ -38,8 +44,8 @@ impl UntunedQuestion {
 }
 
 impl UntunedAnswers {
-    /// The predictions, if they were asked for before; otherwise those that `ask` makes, which are
-    /// kept.
+    /// The predictions of questions, if they were asked for before; otherwise those that `ask` makes,
+    /// which are kept.
     ///
     /// # Errors
     /// Those of `ask`.
@@ -48,15 +54,35 @@ impl UntunedAnswers {
         question: UntunedQuestion,
         ask: impl FnOnce() -> Result<LogProbabilities, E>,
     ) -> Result<LogProbabilities, E> {
-        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = known().iter().find(|(known, _)| *known == question) {
-            return Ok(found.clone());
-        }
-        // Outside the lock, so that other runs need not wait.
-        let found = ask()?;
-        known().push((question, found.clone()));
-        Ok(found)
+        known_or_asked(&self.choices, question, ask)
     }
+
+    /// The same of the scores of texts.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn text_scores<E>(
+        &self,
+        question: UntunedQuestion,
+        ask: impl FnOnce() -> Result<TokenScores, E>,
+    ) -> Result<TokenScores, E> {
+        known_or_asked(&self.texts, question, ask)
+    }
+}
+
+fn known_or_asked<T: Clone, E>(
+    known: &Known<T>,
+    question: UntunedQuestion,
+    ask: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, found)) = known().iter().find(|(known, _)| *known == question) {
+        return Ok(found.clone());
+    }
+    // Outside the lock, so that other runs need not wait.
+    let found = ask()?;
+    known().push((question, found.clone()));
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -11,14 +11,13 @@ use ivon::MeanUpdate;
 use super::config::{HessianEstimate, IvonMethodConfig, Recipe};
 use crate::method::settings::Setup;
 
-/// The size of a step, before the schedule, in a run of [`STEPS`] steps.
-const STEP: f64 = 5e-4;
-/// The steps of the run in which it is that.
+/// The size of a step, before the schedule, in a run of at most [`STEPS`] steps: twice that is worse in
+/// runs of 40 steps, too.
+const STEP: f64 = 2e-3;
+/// The steps of the longest run in which it is that.
 const STEPS: f64 = 200.0;
-/// The power of the number of steps by which steps become shorter in longer runs.
-const POWER: f64 = 0.75;
-/// The longest step: beyond it a run of any length diverges now and then.
-const LONGEST_STEP: f64 = 2e-3;
+/// The power of the number of steps by which steps become shorter in longer runs: half at 1,000.
+const POWER: f64 = 0.43;
 /// σ₀ as a share of A's initial spread.
 const SPREAD: f64 = 0.5;
 /// The effective sample size, by which curvature counts beside σ₀.
@@ -101,7 +100,7 @@ fn choose_learning_rate(settings: &mut IvonMethodConfig, steps: u64, reasons: &m
 
 /// The size of a step of a run so long.
 fn step_size(steps: u64) -> f64 {
-    (STEP * (STEPS / steps.max(1) as f64).powf(POWER)).min(LONGEST_STEP)
+    STEP * (STEPS / steps.max(1) as f64).min(1.0).powf(POWER)
 }
 
 /// h₀ and ess so that σ₀ is `posterior_sd`, or else a share of A's spread.
@@ -156,11 +155,11 @@ mod tests {
         let (chosen, reasons) = by_rule(IvonMethodConfig::default());
         assert_eq!(chosen.update, Some(MeanUpdate::Normalized));
         assert_eq!(chosen.hess_approx, Some(HessianEstimate::Fisher));
-        assert!((chosen.rate() - 0.5).abs() < 1e-12);
+        assert!((chosen.rate() - 2.0).abs() < 1e-12);
         assert!((chosen.initial_sd() - 0.012).abs() < 1e-12);
         assert_eq!(reasons.len(), 3, "{reasons:?}");
-        assert_eq!(step_size(10), LONGEST_STEP);
-        assert!((step_size(3200) / step_size(200) - 0.125).abs() < 1e-12);
+        assert_eq!(step_size(10), STEP);
+        assert!((step_size(1000) / STEP - 0.5).abs() < 1e-3);
     }
 
     #[test]
