@@ -11,6 +11,7 @@ pub use ivon_lora_model::{
 };
 
 pub mod metrics;
+pub mod decide;
 pub mod posterior;
 pub mod bundle;
 pub mod predict;
