@@ -1,10 +1,20 @@
 //! Scores of rows with known labels → rules that say when to answer, when to leave a case to someone
 //! else, and which answers to offer, with what they promise. Nothing here knows of a model.
 
-mod tail;
+mod costs;
+mod error;
+mod promise;
+mod score;
 mod sequence;
+mod tail;
+mod threshold;
 
+pub use costs::CostMatrix;
+pub use error::DecideError;
+pub use promise::{Outcome, Promise, Shortfall};
+pub use score::{Case, DecisionScore, Evidence, LabelledCase};
 pub use sequence::rejected;
 pub use tail::{
     bernoulli_divergence, binomial_tail, exact_interval, fewest_rows, hoeffding_bentkus,
 };
+pub use threshold::{Cutoff, Demand, Limit, ScoreCases, ThresholdRule};
