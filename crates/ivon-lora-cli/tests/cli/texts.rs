@@ -63,7 +63,14 @@ fn completions_are_learned_and_their_tokens_scored() {
     ] {
         assert!(said.contains(&format!(" {mean:.3} [")), "{said}");
     }
-    assert!(place.read("run/report.html").contains("nats per token"));
+    let page = place.read("run/report.html");
+    for part in [
+        "NLL per token (nats)",
+        "most probable next token",
+        &format!("{mean:.3} ["),
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
 }
 
 #[test]
@@ -305,6 +312,19 @@ fn written_answers_are_scored_against_references_and_kept() {
     }
     assert_eq!(lines.lines().count(), 12);
     assert!(number(&scores, "/answers/right") <= right as f64);
+    // Beside the run its page shows them.
+    place
+        .run(&evaluate.replace("--out scores", "--out run"))
+        .ok();
+    place.run("report run").ok();
+    let page = place.read("run/report.html");
+    for part in [
+        "Written answers",
+        "of the answers at the mean are right",
+        "minimum Bayes risk",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
 }
 
 #[test]

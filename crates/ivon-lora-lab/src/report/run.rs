@@ -14,7 +14,7 @@ use ivon_lora::answer::{
 use ivon_lora::bundle::{AdapterSummary, PredictWith, summarise};
 use ivon_lora::files;
 use ivon_lora::lora::ADAPTER_FILE;
-use ivon_lora::metrics::{Finding, Predictions, Scores, Severity, TokenScores};
+use ivon_lora::metrics::{Finding, Predictions, Scores, Severity};
 use ivon_lora::run::{
     ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, changed_files, duration, read_run,
 };
@@ -106,6 +106,7 @@ impl RunRecord {
             calibration: chosen
                 .and_then(|report| Some(report.at_temperature.as_ref()?.temperatures.sentence())),
             distributions,
+            texts: self.texts.clone(),
             at_temperature: self.at_temperature(),
             records: self.records.clone(),
             findings: self.findings.clone(),
@@ -139,12 +140,14 @@ impl RunRecord {
             let evaluation = format!("{}, scale {}", report.rows_named(), report.scale);
             facts.push(("evaluation", evaluation));
         }
+        if let Some(report) = &self.texts {
+            let evaluation = format!("{}, scale {}", report.rows_named(), report.scale);
+            facts.push(("evaluation", evaluation));
+        }
         let facts = facts.into_iter();
-        let mut facts: Vec<_> = facts
-            .map(|(name, value)| (name.to_string(), value))
-            .collect();
-        facts.extend(self.texts.iter().flat_map(text_facts));
         facts
+            .map(|(name, value)| (name.to_string(), value))
+            .collect()
     }
 
     /// Base, mean and samples, with the answers of each if `predictions.jsonl` has them.
@@ -214,27 +217,6 @@ impl RunRecord {
             .zip(predictions.correct())
             .collect())
     }
-}
-
-/// What texts were scored, and how well their tokens are predicted.
-fn text_facts(report: &TextReport) -> Vec<(String, String)> {
-    let of = |(name, scores): (String, &TokenScores)| {
-        let [low, high] = scores.nll.interval;
-        let said = format!(
-            "NLL {:.3} nats per token (95 % interval {low:.3} to {high:.3}), perplexity {:.2}, {:.3} \
-             bits per byte, token accuracy {:.3}, ECE {:.3}",
-            scores.nll.value,
-            scores.perplexity.value,
-            scores.bits_per_byte.value,
-            scores.accuracy.value,
-            scores.ece.value
-        );
-        (name, said)
-    };
-    let rows = ("texts".to_string(), report.rows_named());
-    std::iter::once(rows)
-        .chain(report.rows().into_iter().map(of))
-        .collect()
 }
 
 /// The name of a folder, however its path is written.

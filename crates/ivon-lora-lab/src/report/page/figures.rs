@@ -8,8 +8,9 @@ use crate::report::plot::{
     reliability_diagram, summarised,
 };
 use crate::report::{PruneReport, ScaleReport, ShiftReport};
+use ivon_lora::answer::TextReport;
 use ivon_lora::bundle::LayerSummary;
-use ivon_lora::metrics::accuracy_by_coverage;
+use ivon_lora::metrics::{TokenScores, accuracy_by_coverage};
 use ivon_lora::watch::{EvaluationRecord, Record, StepRecord};
 
 /// A part of the page.
@@ -39,7 +40,13 @@ pub fn all(run: &RunPage) -> Vec<(Part, Vec<Figure>)> {
     let prune = run.prune.as_ref().map(PruneReport::figures);
     let shift = run.shift.as_ref().map(ShiftReport::figures);
     let parts: [(Part, Vec<Figure>); 8] = [
-        (Part::Calibration, distributions.map(reliability).collect()),
+        (
+            Part::Calibration,
+            distributions
+                .map(reliability)
+                .chain(run.texts.iter().flat_map(reliability_of_tokens))
+                .collect(),
+        ),
         (Part::Confidence, answered.map(histogram).collect()),
         (Part::Selective, selective(run).into_iter().collect()),
         (Part::Training, training(run)),
@@ -74,6 +81,28 @@ pub fn reliability(distribution: &Distribution) -> Figure {
             scores.ece, scores.num_bins, scores.n, scores.ece_floor
         ),
     }
+}
+
+/// The reliability diagrams of the most probable next token.
+fn reliability_of_tokens(report: &TextReport) -> Vec<Figure> {
+    let figure = |(name, scores): (String, &TokenScores)| {
+        let (file, tone) = match name.as_str() {
+            "mean" => ("mean", 0),
+            name if name.starts_with("base") => ("base", 2),
+            _ => ("samples", 1),
+        };
+        let [low, high] = scores.ece.interval;
+        Figure {
+            file: format!("reliability-{file}"),
+            picture: reliability_diagram(&name, tone, &scores.bins),
+            caption: format!(
+                "ECE {:.3} of the most probable next token, 95 % interval over texts {low:.3} to \
+                 {high:.3}. Whiskers take tokens for independent.",
+                scores.ece.value
+            ),
+        }
+    };
+    report.rows().into_iter().map(figure).collect()
 }
 
 fn histogram(distribution: &Distribution) -> Figure {

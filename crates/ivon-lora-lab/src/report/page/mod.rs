@@ -10,6 +10,7 @@ pub use examples::{ExampleRow, Examples};
 
 use super::html::Figure;
 use super::{PruneReport, ScaleReport, ShiftReport};
+use ivon_lora::answer::TextReport;
 use ivon_lora::bundle::AdapterSummary;
 use ivon_lora::metrics::{Finding, Scores};
 use ivon_lora::sentence::Names;
@@ -34,6 +35,8 @@ pub struct RunPage {
     pub calibration: Option<String>,
     /// The untuned base, the mean, and the average over draws, if they exist.
     pub distributions: Vec<Distribution>,
+    /// The scores of a run on texts, which has no distributions over choices.
+    pub texts: Option<TextReport>,
     /// The scores of mean and average over draws at the temperatures that were chosen on calibrate, by
     /// name.
     pub at_temperature: Vec<(String, Scores)>,

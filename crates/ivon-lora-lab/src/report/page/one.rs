@@ -9,6 +9,7 @@ use crate::report::html::{
     Cell, Section, document, figures as grid, note, paragraph, settings, table,
 };
 use crate::report::plot::escape;
+use ivon_lora::answer::{AnswerReport, TextReport};
 use ivon_lora::bundle::AdapterSummary;
 use ivon_lora::metrics::{
     Finding, Scores, Severity, Table, class_table, confusion_table, majority_sentence,
@@ -25,6 +26,12 @@ pub fn html(run: &RunPage, names: &dyn Names) -> String {
     };
     add("scores", "Scores", scores(run));
     add("classes", "Classes", classes(run));
+    let answers = run.texts.as_ref().and_then(|texts| texts.answers.as_ref());
+    add(
+        "answers",
+        "Written answers",
+        answers.map_or_else(String::new, written),
+    );
     add("findings", "Findings", findings(&run.findings, names));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
@@ -132,6 +139,9 @@ fn plain(found: &Table) -> String {
 }
 
 fn scores(run: &RunPage) -> String {
+    if let Some(report) = &run.texts {
+        return text_scores(report);
+    }
     if run.distributions.is_empty() {
         return note("There is no evaluation: the run has not ended.");
     }
@@ -163,6 +173,39 @@ fn scores(run: &RunPage) -> String {
         + &note(
             "Below each score its 95 % bootstrap interval over examples. NLL, ECE and Brier: lower is better. The floor is the ECE that a \
              perfectly calibrated model with these confidences would show on so many examples; an ECE near it is no sign of miscalibration.",
+        )
+}
+
+/// The scores of the tokens of texts.
+fn text_scores(report: &TextReport) -> String {
+    let in_words = match report.samples {
+        0 => String::new(),
+        _ => " Under draws a token's probability is the mean over draws.".into(),
+    };
+    paragraph(&format!("{}.{in_words}", report.rows_named()))
+        + &plain(&report.table())
+        + &note(
+            "In brackets the 95 % bootstrap interval over whole texts. NLL, perplexity, bits per byte and ECE: lower is better.",
+        )
+}
+
+/// How near written answers are to their references, and which uncertainties find the wrong ones.
+fn written(report: &AnswerReport) -> String {
+    let AnswerReport {
+        prompts,
+        samples,
+        right,
+        right_from,
+        ..
+    } = report;
+    paragraph(&format!(
+        "{prompts} prompts, {samples} samples for each. {right} of the answers at the mean are right: their {} is {right_from} or more.",
+        report.quality.name()
+    )) + &plain(&report.chosen_table())
+        + &plain(&report.uncertainty_table())
+        + &note(
+            "AUROC: how often a wrong answer is less certain than a right one. PRR: the share of the way from a random to a perfect \
+             order of rejection. AURC and error at 80 %: lower is better.",
         )
 }
 
