@@ -47,6 +47,8 @@ purposes! {
     Search = 12,
     /// Masks of rank dimensions.
     RankMask = 13,
+    /// The division of calibrate, and the uniform numbers of decisions.
+    Decision = 15,
     /// The tokens of a text that a model writes.
     Sampling = 14,
 }

@@ -1,17 +1,25 @@
 //! Scores of rows with known labels → rules that say when to answer, when to leave a case to someone
 //! else, and which answers to offer, with what they promise. Nothing here knows of a model.
 
+mod conformal;
 mod costs;
 mod error;
+mod exchangeability;
 mod promise;
+mod risk_control;
+mod rule;
 mod score;
 mod sequence;
 mod tail;
 mod threshold;
 
+pub use conformal::{LabelledProbabilities, Nonconformity, SetDemand, SetRule};
 pub use costs::CostMatrix;
 pub use error::DecideError;
+pub use exchangeability::{ConformalMartingale, FEWEST_CASES, KolmogorovSmirnov};
 pub use promise::{Outcome, Promise, Shortfall};
+pub use risk_control::{expected_cost_cutoff, expected_cost_rule};
+pub use rule::{Rule, Verdict};
 pub use score::{Case, DecisionScore, Evidence, LabelledCase};
 pub use sequence::rejected;
 pub use tail::{

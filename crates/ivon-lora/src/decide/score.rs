@@ -63,6 +63,11 @@ pub struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
+    /// Probabilities of the choices.
+    pub fn probabilities(&self) -> Vec<f64> {
+        self.log_probabilities.iter().map(|log| log.exp()).collect()
+    }
+
     /// The answer: of least expected cost, or the most probable where there are no costs.
     pub fn answer(&self, costs: Option<&CostMatrix>) -> usize {
         match costs {

@@ -11,8 +11,8 @@ const HALVINGS: usize = 60;
 /// P(K ≤ `at_most`) for K ~ Binomial(`count`, `rate`).
 ///
 /// As the p-value of "the rate of errors is above `rate`" after `at_most` errors in `count` rows it
-/// is valid for every `count`: under any true rate r > `rate`, P(p ≤ u) ≤ u (Angelopoulos et al.
-/// 2021, arXiv 2110.01052, section 2; Bates et al. 2021, arXiv 2101.02703, section 3.1). `rate` is
+/// is valid for every `count`: under any true rate of at least `rate`, P(p ≤ u) ≤ u (Angelopoulos et
+/// al. 2021, arXiv 2110.01052; Bates et al. 2021, arXiv 2101.02703). `rate` is
 /// in [0, 1]; without rows the value is 1.
 ///
 /// The sum starts at its largest term, which is computed in logarithms, so that nothing underflows
@@ -70,8 +70,8 @@ pub fn bernoulli_divergence(a: f64, b: f64) -> f64 {
 ///
 /// p = min(exp(−n h₁(R̂ ∧ α, α)), e · P(Bin(n, α) ≤ ⌈n R̂⌉))
 ///
-/// (Bates et al. 2021, arXiv 2101.02703, theorem 3 and section 3.1; Angelopoulos et al. 2021, arXiv
-/// 2110.01052, proposition 1.) The total is rounded up: rounded down it would lose an error. `limit`
+/// (the Hoeffding–Bentkus p-value of Angelopoulos et al. 2021, arXiv 2110.01052, after the bound of
+/// Bates et al. 2021, arXiv 2101.02703, section 3.1.) The total is rounded up: rounded down it would lose an error. `limit`
 /// is in (0, 1).
 pub fn hoeffding_bentkus(count: usize, limit: f64, total: f64) -> f64 {
     if count == 0 {

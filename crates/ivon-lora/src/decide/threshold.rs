@@ -35,6 +35,8 @@ pub enum Limit {
     Error(f64),
     /// The mean cost of answered cases, in the unit of the costs: at most this.
     Cost(f64),
+    /// The mean cost of all cases, of which a deferred one costs nothing: at most this.
+    CostPerCase(f64),
     /// The share of a class's cases that are answered rightly or deferred, so that nobody misses
     /// them: at least `at_least`.
     Recall {
@@ -207,7 +209,7 @@ impl Demand {
         for limit in &self.limits {
             match *limit {
                 Limit::Error(at_most) => check_share("the largest error", at_most)?,
-                Limit::Cost(at_most) => check_share(
+                Limit::Cost(at_most) | Limit::CostPerCase(at_most) => check_share(
                     "the largest mean cost, as a share of the largest cost,",
                     at_most / self.largest_cost(),
                 )?,
@@ -232,7 +234,7 @@ impl Demand {
         let of = |limit: &Limit| match *limit {
             Limit::Error(at_most) => fewest_rows(at_most, level),
             Limit::Cost(at_most) => fewest_rows(at_most / self.largest_cost(), level),
-            Limit::Recall { .. } => 1,
+            Limit::CostPerCase(_) | Limit::Recall { .. } => 1,
         };
         self.limits.iter().map(of).max().unwrap_or(1)
     }
@@ -297,12 +299,14 @@ impl Demand {
     /// The largest p-value of any limit.
     fn p_value(&self, tally: &Tally) -> f64 {
         let risks = self.limits.iter().zip(&tally.classes);
+        let largest = self.largest_cost();
+        let of_cost = |rows: usize, at_most: f64| {
+            hoeffding_bentkus(rows, at_most / largest, tally.cost / largest)
+        };
         let of = |(limit, class): (&Limit, &ClassTally)| match *limit {
             Limit::Error(at_most) => binomial_tail(tally.answered, at_most, tally.wrong),
-            Limit::Cost(at_most) => {
-                let largest = self.largest_cost();
-                hoeffding_bentkus(tally.answered, at_most / largest, tally.cost / largest)
-            }
+            Limit::Cost(at_most) => of_cost(tally.answered, at_most),
+            Limit::CostPerCase(at_most) => of_cost(tally.rows, at_most),
             Limit::Recall { at_least, .. } => {
                 binomial_tail(class.rows, 1.0 - at_least, class.missed)
             }
@@ -314,23 +318,17 @@ impl Demand {
     /// limits: n h₁(r, ε) = ln(1/δ) by Hoeffding's bound, which is exact for r = 0. Rates are
     /// estimated by (k + ½)/(n + 1).
     fn needed(&self, tally: &Tally, rows: usize, level: f64) -> Option<usize> {
-        let rate = |events: f64, count: usize| (events + 0.5) / (count as f64 + 1.0);
+        let largest = self.largest_cost();
         let of = |(limit, class): (&Limit, &ClassTally)| {
-            let (count, rate, limit) = match *limit {
-                Limit::Error(at_most) => {
-                    let rate = rate(tally.wrong as f64, tally.answered);
-                    (tally.answered, rate, at_most)
+            let (events, count, limit) = match *limit {
+                Limit::Error(at_most) => (tally.wrong as f64, tally.answered, at_most),
+                Limit::Cost(at_most) => (tally.cost / largest, tally.answered, at_most / largest),
+                Limit::CostPerCase(at_most) => {
+                    (tally.cost / largest, tally.rows, at_most / largest)
                 }
-                Limit::Cost(at_most) => {
-                    let largest = self.largest_cost();
-                    let rate = rate(tally.cost / largest, tally.answered);
-                    (tally.answered, rate, at_most / largest)
-                }
-                Limit::Recall { at_least, .. } => {
-                    let rate = rate(class.missed as f64, class.rows);
-                    (class.rows, rate, 1.0 - at_least)
-                }
+                Limit::Recall { at_least, .. } => (class.missed as f64, class.rows, 1.0 - at_least),
             };
+            let rate = (events + 0.5) / (count as f64 + 1.0);
             let count_needed = -level.ln() / bernoulli_divergence(rate, limit);
             let all = count_needed * rows as f64 / count as f64;
             (rate < limit && all.is_finite()).then_some(all.ceil() as usize)
@@ -390,6 +388,8 @@ fn last_rejected(chains: &[Chain], level: f64) -> Vec<Option<usize>> {
 /// What a threshold answers.
 #[derive(Clone, Debug, Default)]
 struct Tally {
+    /// All cases, answered or not.
+    rows: usize,
     answered: usize,
     wrong: usize,
     cost: f64,
@@ -424,6 +424,7 @@ impl Tally {
             missed: 0,
         };
         Self {
+            rows: tested.len(),
             classes: limits.iter().map(count).collect(),
             ..Self::default()
         }
