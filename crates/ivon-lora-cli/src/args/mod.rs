@@ -10,6 +10,8 @@ mod predict;
 mod generate;
 mod chat;
 mod merge;
+mod export;
+mod sample;
 mod inspect;
 mod compare;
 mod scale;
@@ -28,6 +30,7 @@ pub use compare::CompareArgs;
 pub use completions::CompletionsArgs;
 pub use data::{DataCommand, PreviewArgs};
 pub use evaluate::EvaluateArgs;
+pub use export::{ExportArgs, ExportFormat};
 pub use generate::GenerateArgs;
 pub use init::InitArgs;
 pub use inspect::InspectCommand;
@@ -35,6 +38,7 @@ pub use merge::MergeArgs;
 pub use predict::PredictArgs;
 pub use prune::PruneArgs;
 pub use report::ReportArgs;
+pub use sample::SampleArgs;
 pub use scale::ScaleArgs;
 pub use settings::{FlagValue, Group, SettingFlags};
 pub use shift::ShiftArgs;
@@ -71,6 +75,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     Chat(Box<ChatArgs>),
     Merge(MergeArgs),
+    Export(ExportArgs),
+    Sample(SampleArgs),
     /// Show what is in a model, an adapter, a data set or a run
     #[command(subcommand)]
     Inspect(InspectCommand),

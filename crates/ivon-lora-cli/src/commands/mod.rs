@@ -10,6 +10,8 @@ mod predict;
 mod chat;
 mod generate;
 mod merge;
+mod export;
+mod sample;
 mod inspect;
 mod compare;
 mod subject;
@@ -49,6 +51,8 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(*args, signals),
         Command::Chat(args) => chat::run(&args, signals),
         Command::Merge(args) => merge::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Sample(args) => sample::run(&args),
         Command::Inspect(what) => inspect::run(&what),
         Command::Compare(args) => compare::run(args, signals),
         Command::Scale(args) => scale::run(args, signals),

@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 20] = [
+const BEGINNINGS: [&str; 22] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
@@ -33,6 +33,8 @@ const BEGINNINGS: [&str; 20] = [
     "generate --model m --data d",
     "chat --model m",
     "merge --model m --adapter a --out o",
+    "export --adapter a --format gguf --out o",
+    "sample --adapter a --draws 2 --out o",
     "inspect model m",
     "inspect adapter a",
     "inspect data d",

@@ -9,6 +9,7 @@ mod rows;
 mod shifted;
 mod shown;
 mod signals;
+mod exported;
 mod texts;
 mod usage;
 mod work;

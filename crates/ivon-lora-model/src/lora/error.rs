@@ -95,6 +95,14 @@ pub enum LoraError {
         /// The location of an adapter, or another suggestion.
         hint: Sentence,
     },
+    /// An adapter has more than another program's format has place for.
+    #[error("the adapter has {what}, which {format} adapters cannot hold")]
+    NotPortable {
+        /// The format.
+        format: &'static str,
+        /// What it has.
+        what: &'static str,
+    },
     /// An adapter folder of mlx-lm.
     #[error("`{}` is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)", path.display())]
     Mlx {
@@ -281,6 +289,12 @@ impl LoraError {
             Self::OtherBaseTable { .. } => {
                 "name the base that the adapter was trained on, tokens added to it included, or \
                      merge it with PEFT"
+            }
+            Self::NotPortable { .. } => {
+                return Some(sentence!(
+                    "`{}` writes a whole model with what the adapter changes",
+                    command("merge")
+                ));
             }
             Self::WholeLayers { .. } | Self::OtherVocabulary { .. } => MERGE_WHOLE_LAYERS,
             Self::OtherLayer { .. } => MERGE_OTHER_LAYERS,

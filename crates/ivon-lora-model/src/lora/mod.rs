@@ -16,6 +16,9 @@ mod draw;
 mod store;
 mod contents;
 mod peft;
+mod portable;
+mod gguf;
+mod mlx;
 mod base_tables;
 mod place;
 mod companions;
@@ -32,8 +35,10 @@ pub use draw::Draw;
 pub use dropout::Dropout;
 pub(crate) use dropout::Mask;
 pub use error::LoraError;
+pub use gguf::write_gguf_adapter;
 pub use matrix::HostMatrix;
 pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
+pub use mlx::write_mlx_adapter;
 pub use parameters::peft_name;
 pub use peft::{
     ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,

@@ -81,10 +81,25 @@ impl Change {
 
     /// The position in the file of a row of the checkpoint.
     pub fn stored_row(&self, row: usize) -> usize {
-        match self.order {
-            Order::Kept | Order::Columns(_) => row,
-            Order::Interleaved(head) => interleaved(row, head),
-            Order::Rows(heads) => heads.stored(row),
+        self.order.stored_row(row)
+    }
+}
+
+impl Order {
+    /// The position in the file of a row of the checkpoint.
+    pub fn stored_row(self, row: usize) -> usize {
+        match self {
+            Self::Kept | Self::Columns(_) => row,
+            Self::Interleaved(head) => interleaved(row, head),
+            Self::Rows(heads) => heads.stored(row),
+        }
+    }
+
+    /// The position in the file of a column of the checkpoint.
+    pub fn stored_column(self, column: usize) -> usize {
+        match self {
+            Self::Columns(heads) => heads.stored(column),
+            Self::Kept | Self::Interleaved(_) | Self::Rows(_) => column,
         }
     }
 }

@@ -45,6 +45,12 @@ pub enum BundleError {
         /// The folder.
         adapter: PathBuf,
     },
+    /// A draw from the posterior is not another A and B.
+    #[error("draws of this posterior are no adapters: {reason}")]
+    NoPlainDraws {
+        /// Why.
+        reason: &'static str,
+    },
     /// The posterior.
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
@@ -68,6 +74,7 @@ impl BundleError {
                      adapter works as a point estimate"
             }
             Self::Malformed { .. } => "was the file edited or cut short?",
+            Self::NoPlainDraws { .. } => "the mean is an adapter as it stands",
             Self::OtherBase { .. } => "name the base that the adapter's README.md names",
             Self::NoTask { .. } => {
                 return Some(sentence!(

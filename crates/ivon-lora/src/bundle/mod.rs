@@ -6,6 +6,7 @@ mod sidecar;
 mod posterior_file;
 mod card;
 mod folder;
+mod drawn;
 mod summary;
 mod locate;
 

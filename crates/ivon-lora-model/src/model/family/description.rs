@@ -20,8 +20,10 @@ pub struct Family {
     pub model_type: &'static str,
     /// The class of its language model in transformers, as in `architectures` of a `config.json`.
     pub architecture: &'static str,
-    /// Its GGUF files; none if they use another family's name.
+    /// Its GGUF files; none if they use another family's name, or there are none.
     pub gguf: Option<Gguf>,
+    /// Whether its GGUF files are those of a Llama.
+    pub is_llama_in_gguf: bool,
     /// Tensors outside the layers: the module's name in GGUF, and in Hugging Face.
     pub tensors: &'static [(&'static str, &'static str)],
     /// Tensors of a layer: the module's name in GGUF, and in Hugging Face; or the tensor's, where

@@ -19,10 +19,11 @@ pub use reader::GgufFile;
 pub use value::{Array, TensorEntry, Value};
 pub use writer::{GgufWriter, Metadata};
 
+use super::change::Order;
 use super::config::DecoderConfig;
 use super::encoding::Encoding;
 use super::error::ModelError;
-use super::family::Gguf;
+use super::family::{Family, Gguf};
 use super::tensor::{RawTensor, StoredTensor};
 
 /// The ends of the names of convolutions' kernels.
@@ -132,6 +133,25 @@ impl GgufCheckpoint {
             file: Some(self.file.file_of(entry)),
             ..tensor
         })
+    }
+}
+
+impl DecoderConfig {
+    fn gguf(&self) -> Option<Gguf> {
+        let family = self.family();
+        let of_llama = family.is_llama_in_gguf.then(|| Family::llama().gguf);
+        family.gguf.or(of_llama.flatten())
+    }
+
+    /// Its `general.architecture` in GGUF files; none if llama.cpp's converter does not know it.
+    pub fn gguf_architecture(&self) -> Option<&'static str> {
+        self.gguf()?.architectures.first().copied()
+    }
+
+    /// The name of a tensor in its GGUF files, and where they have its rows and columns.
+    pub(crate) fn in_gguf(&self, hugging_face: &str) -> Option<(String, Order)> {
+        let change = (self.gguf()?.change)(self, hugging_face);
+        Some((self.family().to_gguf(hugging_face)?, change.order))
     }
 }
 

@@ -1,0 +1,79 @@
+//! Adapters for other programs, and draws as adapters.
+
+use serde_json::Value;
+
+use crate::helpers::Place;
+
+/// The averaged probabilities of the test rows, `[N][C]`.
+fn probabilities(lines: &str, key: &str) -> Vec<Vec<f64>> {
+    let row = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let row = line[key].as_array().unwrap().iter();
+        row.map(|p| p.as_f64().unwrap()).collect()
+    };
+    lines.lines().map(row).collect()
+}
+
+#[test]
+fn averaged_draws_of_a_folder_each_are_the_adapter_s_own_average() {
+    let place = Place::new();
+    place.run("train --model model --data data --task sst2 --out run --steps 6 --samples 3 --threads 1").ok();
+    let whole = place.read("run/predictions.jsonl");
+    place
+        .run("sample --model model --adapter run --draws 3 --out draws")
+        .ok();
+    let of_draw = |number: usize| {
+        let command = format!(
+            "evaluate --model model --adapter draws/draw-{number} --data data/test.jsonl --out scores-{number}"
+        );
+        place.run(&command).ok();
+        let lines = place.read(&format!("scores-{number}/predictions.jsonl"));
+        probabilities(&lines, "probabilities_at_mean")
+    };
+    let draws = [0, 1, 2].map(of_draw);
+    assert_ne!(draws[0], draws[1]);
+    for (row, averaged) in probabilities(&whole, "probabilities").iter().enumerate() {
+        for (choice, p) in averaged.iter().enumerate() {
+            let mean = draws.iter().map(|draw| draw[row][choice]).sum::<f64>() / 3.0;
+            assert!((mean - p).abs() < 1e-6, "{mean} {p}");
+        }
+    }
+    place
+        .run("sample --model model --adapter draws/draw-0 --draws 3 --out more")
+        .fails_with(
+            4,
+            &["draws of this posterior are no adapters: it is a point estimate"],
+        );
+}
+
+#[test]
+fn an_adapter_is_written_for_llama_cpp_and_mlx_and_nothing_is_overwritten() {
+    let place = Place::new();
+    place.train("--optimizer adamw").ok();
+    for (format, out, file) in [
+        ("gguf", "a.gguf", "a.gguf"),
+        ("mlx", "mlx", "mlx/adapters.safetensors"),
+        ("peft", "peft", "peft/adapter_config.json"),
+    ] {
+        let command = format!("export --model model --adapter run --format {format} --out {out}");
+        let said: Value =
+            serde_json::from_str(&place.run(&format!("{command} --json")).ok()).unwrap();
+        assert_eq!(
+            (&said["format"], &said["out"]),
+            (&Value::from(format), &Value::from(out))
+        );
+        assert!(place.path(file).exists());
+        let again = place.run(&command);
+        assert!(
+            again.code != 0 && again.stderr.contains(out),
+            "{}",
+            again.stderr
+        );
+    }
+    let file = std::fs::read(place.path("a.gguf")).unwrap();
+    let has = |words: &str| {
+        file.windows(words.len())
+            .any(|part| part == words.as_bytes())
+    };
+    assert!(has("adapter.lora.alpha") && has("blk.0.attn_q.weight.lora_b"));
+}
