@@ -15,6 +15,8 @@ use crate::exit::Exit;
 pub struct Signals {
     /// The number of the latest signal; 0 for none.
     came: Arc<AtomicUsize>,
+    /// Whether the next signal ends the program at once.
+    again: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -25,15 +27,25 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         ignore_file_size_limit();
         let signals = Self::default();
-        let again = Arc::new(AtomicBool::new(false));
         for (signal, exit) in [(SIGINT, Exit::Interrupted), (SIGTERM, Exit::Terminated)] {
             // The order matters: the first signal finds the flag unset, the second finds it set and
             // exits.
-            flag::register_conditional_shutdown(signal, exit as i32, Arc::clone(&again))?;
-            flag::register(signal, Arc::clone(&again))?;
+            flag::register_conditional_shutdown(signal, exit as i32, Arc::clone(&signals.again))?;
+            flag::register(signal, Arc::clone(&signals.again))?;
             flag::register_usize(signal, Arc::clone(&signals.came), signal as usize)?;
         }
         Ok(signals)
+    }
+
+    /// There is no work to save: the next signal ends the program at once.
+    pub fn idle(&self) {
+        self.again.store(true, Ordering::Relaxed);
+    }
+
+    /// Work begins, which the next signal stops; one that came before counts no longer.
+    pub fn at_work(&self) {
+        self.came.store(0, Ordering::Relaxed);
+        self.again.store(false, Ordering::Relaxed);
     }
 
     /// Whether to continue the work.

@@ -80,9 +80,9 @@ pub struct WritingArgs {
 #[derive(Debug, Args)]
 pub struct AgreementArgs {
     /// The utility of minimum Bayes risk decoding, of one answer where another is meant: exact, f1,
-    /// rouge-l or chrf
-    #[arg(long, value_name = "SCORE", default_value = "chrf")]
-    pub utility: String,
+    /// rouge-l or chrf; by default chrf
+    #[arg(long, value_name = "SCORE")]
+    pub utility: Option<String>,
     /// Two answers mean the same from this ROUGE-L on; by default if they are equal but for case,
     /// punctuation and articles
     #[arg(long, value_name = "X", allow_negative_numbers = true)]

@@ -10,7 +10,7 @@ use ivon_lora::generate::WriteOptions;
 use super::writing::{Request, open, show, write_options};
 use super::{is_typed, stopped};
 use crate::args::ChatArgs;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
 
@@ -27,16 +27,20 @@ pub fn run(args: &ChatArgs, signals: &Signals) -> Result<(), Failure> {
     };
     let generator = open(&args.writing, request, &mut screen, signals)?;
     if is_typed() {
-        screen.note("type a message; /new begins a new conversation, Ctrl-D ends");
+        screen.note(
+            "type a message; /new begins a new conversation, Ctrl-C stops an answer, Ctrl-D ends",
+        );
     }
     screen.close();
     let mut conversation = Conversation::new(args.system.as_deref());
     let mut lines = io::stdin().lock().lines();
     loop {
         invite()?;
+        signals.idle();
         let Some(line) = lines.next() else {
             return Ok(());
         };
+        signals.at_work();
         match line?.trim() {
             "" => {}
             "/exit" => return Ok(()),
@@ -90,10 +94,20 @@ impl Conversation {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let written = written.map_err(|error| stopped(error, signals))?;
         show("\n")?;
-        self.messages
-            .push(Message::of(Speaker::Assistant, written.text));
-        Ok(())
+        match written {
+            Ok(written) => {
+                let said = Message::of(Speaker::Assistant, written.text);
+                self.messages.push(said);
+                Ok(())
+            }
+            // Ctrl-C takes back what was asked, and the conversation goes on.
+            Err(_) if signals.exit() == Some(Exit::Interrupted) && is_typed() => {
+                self.messages.pop();
+                self.read = None;
+                Ok(())
+            }
+            Err(error) => Err(stopped(error, signals)),
+        }
     }
 }

@@ -68,7 +68,7 @@ fn written_options(args: &EvaluateArgs) -> Result<Option<WrittenOptions>, CliErr
         max_tokens: flags.max_tokens as usize,
         samples: args.prediction.samples.map(|samples| samples as usize),
         temperature: flags.temperature,
-        agreement: agreement(&flags.agreement)?,
+        agreement: agreement(&flags.agreement, (!flags.write).then_some("write"))?,
         judgement: Judgement {
             quality: similarity("quality", &flags.quality)?,
             right_from: flags.right_from,

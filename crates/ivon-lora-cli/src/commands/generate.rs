@@ -83,7 +83,8 @@ struct Choice {
 /// # Errors
 /// If a flag is out of range.
 fn choice(args: &GenerateArgs) -> Result<Option<Choice>, CliError> {
-    let agreement = agreement(&args.agreement)?;
+    let needed = args.choose.is_none().then_some("choose");
+    let agreement = agreement(&args.agreement, needed)?;
     let Some(how) = args.choose.as_deref() else {
         return Ok(None);
     };

@@ -137,15 +137,27 @@ pub fn open(
     Generator::open(&base, &options, watch).map_err(|error| stopped(error, signals))
 }
 
-/// When texts agree.
+/// When texts agree; `needed` is the flag without which nothing asks, if it is missing.
 ///
 /// # Errors
-/// If a flag is out of range.
-pub fn agreement(args: &AgreementArgs) -> Result<Agreement, CliError> {
-    let agreement = Agreement {
-        utility: similarity("utility", &args.utility)?,
+/// If a flag is out of range, or has no effect.
+pub fn agreement(args: &AgreementArgs, needed: Option<&str>) -> Result<Agreement, CliError> {
+    let given = [
+        ("utility", args.utility.is_some()),
+        ("same-from", args.same_from.is_some()),
+    ];
+    let given = given.into_iter().find(|(_, is_given)| *is_given);
+    if let (Some(needed), Some((flag, _))) = (needed, given) {
+        let message = format!("`--{flag}` has no effect without `--{needed}`");
+        return Err(CliError::usage(message, None));
+    }
+    let mut agreement = Agreement {
         same_from: args.same_from,
+        ..Agreement::default()
     };
+    if let Some(utility) = &args.utility {
+        agreement.utility = similarity("utility", utility)?;
+    }
     agreement.validate().map_err(wrong_flag)?;
     Ok(agreement)
 }

@@ -205,3 +205,26 @@ fn a_signal_stops_all_runs_of_a_comparison_and_each_of_them_goes_on() {
         before = after;
     }
 }
+
+#[test]
+fn ctrl_c_between_two_answers_ends_a_conversation_at_once() {
+    let place = Place::new();
+    let template = "{% for message in messages %}{{ message.content }} {% endfor %}";
+    place.write("template.jinja", template);
+    let chat = "chat --model model --chat-template template.jinja --max-tokens 2 --threads 1";
+    let mut child = place
+        .command(chat)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, b"good film\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    // The line ends before the next message is waited for.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(stop(child, libc::SIGINT), Some(130));
+    drop(stdin);
+}

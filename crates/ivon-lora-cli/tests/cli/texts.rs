@@ -354,4 +354,10 @@ fn one_of_several_texts_is_chosen_by_vote_or_by_utility() {
     }
     let ran = place.run(&format!("{write} --choose best"));
     assert!(ran.code == 2 && ran.stderr.contains("--choose"));
+    place
+        .run(&format!("{write} --utility f1"))
+        .fails_with(2, &["`--utility` has no effect without `--choose`"]);
+    place
+        .run("evaluate --model model --adapter run --data texts/test.jsonl --same-from 0.5")
+        .fails_with(2, &["`--same-from` has no effect without `--write`"]);
 }
