@@ -38,6 +38,8 @@ pub struct ComparisonResults {
     /// Whether every row of a method has a second one with the temperature that was chosen on
     /// *calibrate*.
     pub(super) temperature: bool,
+    /// The row from which differences of all others are shown.
+    pub(super) against: Option<String>,
     pub(super) tasks: Vec<TaskResults>,
     pub(super) trials: Vec<Trial>,
     pub(super) failed: Vec<FailedCell>,
@@ -143,6 +145,7 @@ pub fn compare(
     Ok(ComparisonResults {
         file: toml::to_string(config).unwrap_or_default(),
         temperature: config.temperature,
+        against: config.against.clone(),
         tasks,
         trials: run.trials,
         failed: run.failed,
@@ -389,7 +392,7 @@ impl ComparisonResults {
         let rows = |task| TaskRows::new(task, self.temperature);
         let tasks = self.tasks.iter().map(rows).collect::<Result<Vec<_>, _>>()?;
         Ok(Comparison {
-            table: ComparisonTable::new(&tasks),
+            table: ComparisonTable::new(&tasks, self.against.as_deref()),
             trials: self.trials.clone(),
             failed: self.failed.clone(),
             is_interrupted: self.is_interrupted,

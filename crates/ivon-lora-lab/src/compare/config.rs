@@ -27,6 +27,10 @@ pub struct CompareConfig {
     /// *calibrate*.
     #[serde(default = "yes")]
     pub temperature: bool,
+    /// The row of the table from which the differences of all others are shown, with paired intervals:
+    /// `AdamW, T on calibrate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// What the runs have in common: the tables of a run's file.
     #[serde(default)]
     pub run: Table,

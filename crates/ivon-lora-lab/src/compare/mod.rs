@@ -27,6 +27,7 @@ mod finished_cell;
 mod results;
 mod rows;
 mod detection_table;
+mod differences;
 mod table;
 mod comparison;
 mod pack;
@@ -38,6 +39,7 @@ pub use config::{
 };
 // For the fuzz target alone.
 pub use detection_table::{DetectionColumn, DetectionRow, DetectionTable};
+pub use differences::{Difference, DifferenceRow, DifferenceTable};
 pub use error::CompareError;
 #[doc(hidden)]
 pub use external::read as read_external;

@@ -60,6 +60,8 @@ struct Head {
     /// The file of the comparison, as TOML.
     file: String,
     temperature: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    against: Option<String>,
     trials: Vec<Trial>,
     failed: Vec<FailedCell>,
     is_interrupted: bool,
@@ -145,6 +147,7 @@ impl ComparisonResults {
             program: concat!("ivon-lora ", env!("CARGO_PKG_VERSION")).into(),
             file: self.file.clone(),
             temperature: self.temperature,
+            against: self.against.clone(),
             trials: self.trials.clone(),
             failed: self.failed.clone(),
             is_interrupted: self.is_interrupted,
@@ -242,6 +245,7 @@ fn begun(head: Head) -> Result<ComparisonResults, String> {
     Ok(ComparisonResults {
         file: head.file,
         temperature: head.temperature,
+        against: head.against,
         tasks: Vec::new(),
         trials: head.trials,
         failed: head.failed,
@@ -421,6 +425,7 @@ mod tests {
         ComparisonResults {
             file: "out = 'x'\n".into(),
             temperature: true,
+            against: Some("IVON, mean".into()),
             tasks: vec![task],
             trials: vec![],
             failed: vec![FailedCell {

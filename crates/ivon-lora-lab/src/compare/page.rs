@@ -112,9 +112,22 @@ impl Comparison {
                 "Mean over seeds, with its standard error below. Bold: the 95 % interval of the paired difference to the best, over seeds and \
                  examples, contains 0. Training and prediction: time relative to AdamW. Extra stored: numbers beside the adapter.",
             )
+            + &differences(task)
             + &detection(task)
             + &figure_grid(&figures(task, self.table.bins))
     }
+}
+
+/// The differences from the row that the comparison names.
+fn differences(task: &TaskTable) -> String {
+    let Some(differences) = &task.differences else {
+        return String::new();
+    };
+    let table = differences.table();
+    let head: Vec<&str> = table.head.iter().map(String::as_str).collect();
+    let cells = |row: &Vec<String>| (row.iter().map(Cell::of).collect(), None);
+    let rows: Vec<_> = table.rows.iter().map(cells).collect();
+    paragraph(&format!("{}: {}.", task.task, differences.heading())) + &html_table(&head, 1, &rows)
 }
 
 /// How well uncertainties tell other sets from the task's test rows, where there are some.

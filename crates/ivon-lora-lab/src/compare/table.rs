@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::detection_table::DetectionTable;
+use super::differences::{DifferenceTable, same_seeds};
 use super::form::Form;
 use super::predicted::{Predicted, paired_interval};
 use super::rows::{Member, Row, TaskRows};
@@ -37,6 +38,9 @@ pub struct TaskTable {
     /// Whether the examples are texts, whose scores are those of their next tokens.
     #[serde(default)]
     pub are_texts: bool,
+    /// Differences from the row that the comparison names, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differences: Option<DifferenceTable>,
     /// How well uncertainties tell other sets from the test rows, where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<DetectionTable>,
@@ -81,11 +85,15 @@ pub struct RowEntry {
 }
 
 impl ComparisonTable {
-    /// The table of these rows.
-    pub(super) fn new(tasks: &[TaskRows]) -> Self {
+    /// The table of these rows, with differences from the row `against`, if one is named.
+    pub(super) fn new(tasks: &[TaskRows], against: Option<&str>) -> Self {
+        let table = |task: &TaskRows| TaskTable {
+            differences: against.and_then(|name| DifferenceTable::new(task, name)),
+            ..task_table(task)
+        };
         Self {
             bins: BINS,
-            tasks: tasks.iter().map(task_table).collect(),
+            tasks: tasks.iter().map(table).collect(),
         }
     }
 
@@ -177,6 +185,10 @@ impl ComparisonTable {
             );
             if !task.is_conclusive {
                 text += "AdamW does not beat the majority class here: this task supports no conclusion.\n\n";
+            }
+            if let Some(differences) = &task.differences {
+                let (heading, shown) = (differences.heading(), table(&differences.table()));
+                let _ = writeln!(text, "{}, {heading}\n\n{shown}", task.task);
             }
             if let Some(detection) = &task.detection {
                 let told = table(&detection.table(&cell));
@@ -341,6 +353,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
         rows,
         is_conclusive,
         are_texts: are_texts(task),
+        differences: None,
         detection: DetectionTable::new(task),
     }
 }
@@ -434,16 +447,6 @@ fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
     rows.iter().map(is_bold).collect()
 }
 
-/// The predictions of two rows under the seeds that both have.
-fn same_seeds<'a>(one: &'a Row, other: &'a Row) -> (Vec<&'a Predicted>, Vec<&'a Predicted>) {
-    let pair = |member: &'a Member| {
-        let mut others = other.members.iter();
-        let other = others.find(|other| other.seed == member.seed)?;
-        Some((member.predictions.as_ref()?, other.predictions.as_ref()?))
-    };
-    one.members.iter().filter_map(pair).unzip()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -486,7 +489,7 @@ mod tests {
                 .iter_mut()
                 .for_each(|member| member.seconds = [10.0 * (index + 1) as f64, 2.0].map(Some));
         }
-        ComparisonTable::new(&[task])
+        ComparisonTable::new(&[task], None)
     }
 
     #[test]
