@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 /// Which adapter on which base model.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AdapterArgs {
     /// The base model: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; by
     /// default the one that the adapter names

@@ -17,6 +17,7 @@ mod compare;
 mod scale;
 mod prune;
 mod shift;
+mod rank;
 mod report;
 mod data;
 mod init;
@@ -37,6 +38,7 @@ pub use inspect::InspectCommand;
 pub use merge::MergeArgs;
 pub use predict::PredictArgs;
 pub use prune::PruneArgs;
+pub use rank::RankArgs;
 pub use report::ReportArgs;
 pub use sample::SampleArgs;
 pub use scale::ScaleArgs;
@@ -84,6 +86,7 @@ pub enum Command {
     Scale(ScaleArgs),
     Prune(PruneArgs),
     Shift(ShiftArgs),
+    Rank(RankArgs),
     Report(ReportArgs),
     /// Show a data set as the model will see it
     #[command(subcommand)]

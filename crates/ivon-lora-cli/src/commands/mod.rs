@@ -18,6 +18,7 @@ mod subject;
 mod scale;
 mod prune;
 mod shift;
+mod rank;
 mod preview;
 mod init;
 mod completions;
@@ -58,6 +59,7 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Scale(args) => scale::run(args, signals),
         Command::Prune(args) => prune::run(args, signals),
         Command::Shift(args) => shift::run(args, signals),
+        Command::Rank(args) => rank::run(args, signals),
         Command::Report(args) => report::run(&args),
         Command::Data(DataCommand::Preview(args)) => preview::run(&args),
         Command::Init(args) => init::run(&args),

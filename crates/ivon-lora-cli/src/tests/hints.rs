@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 22] = [
+const BEGINNINGS: [&str; 23] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
@@ -45,6 +45,7 @@ const BEGINNINGS: [&str; 22] = [
     "prune r",
     "prune r --share 0.5 --out o",
     "shift r --to n=d",
+    "rank --adapter a --data d",
     "report r",
     "data preview",
 ];

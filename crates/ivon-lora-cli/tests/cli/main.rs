@@ -10,6 +10,7 @@ mod shifted;
 mod shown;
 mod signals;
 mod exported;
+mod ranked;
 mod texts;
 mod usage;
 mod work;
