@@ -169,6 +169,7 @@ pub fn answer_options(
         id_field: prediction.id_field.clone(),
         samples: prediction.samples.map(|samples| samples as usize),
         scale: prediction.scale,
+        decide: false,
     })
 }
 

@@ -436,6 +436,8 @@ mod tests {
             entropy: 0.5,
             mutual_information: 0.0,
             disagreement: 0.0,
+            decision: None,
+            set: None,
             truncated: false,
             prompt: Some("<b>what?</b>".into()),
         }

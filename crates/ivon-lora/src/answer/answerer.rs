@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::base::{open_checkpoint, other_base};
+use super::decided::{self, Deciding};
 use super::example_set::ExampleSet;
 use super::lines::PredictedRow;
 use super::prediction::{PREDICTIONS_FILE, Prediction, predictions, write_predictions};
@@ -10,7 +11,7 @@ use super::report::{AnswerRule, EVALUATION_FILE, EvaluationReport, Temperatures}
 use super::rows::{Questions, RowOptions, RowSource, labelled_files};
 use super::trained_rows::{of_role, warn_of_trained};
 use super::{AnswerError, Base, BaseOptions};
-use crate::bundle::{Bundle, BundleError, PredictWith, Sidecar, locate_adapter};
+use crate::bundle::{Bundle, BundleError, Decision, PredictWith, Sidecar, locate_adapter};
 use crate::data::{
     self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, LabelReading, Question, Role, Source,
     Task, TaskReader, Tokenizer,
@@ -39,6 +40,9 @@ pub struct AnswerOptions {
     pub samples: Option<usize>,
     /// τ.
     pub scale: Option<f64>,
+    /// Whether the adapter's decision rule is applied, if it has one: with the draws, τ and
+    /// temperature that it is about.
+    pub decide: bool,
 }
 
 /// Labelled rows of a file or a folder, to be scored.
@@ -64,6 +68,7 @@ pub struct Answerer {
     reader: TaskReader,
     options: EvaluationOptions,
     rule: AnswerRule,
+    decision: Option<Decision>,
     encoding: DataConfig,
     /// Prepared draws; none unless they were asked for.
     draws: Vec<Draw>,
@@ -100,7 +105,24 @@ impl Answerer {
         let task = task.ok_or_else(|| BundleError::NoTask {
             adapter: adapter.into(),
         })?;
-        Self::new(base, bundle, task, options, watch)
+        let decision = match options.decide {
+            true => decided::decision(&folder, &task, options, watch)?,
+            false => None,
+        };
+        let opened = Self::new(base, bundle, task, options, watch)?;
+        Ok(opened.with_decision(decision))
+    }
+
+    /// The answerer with a decision rule, and with the draws that it is about.
+    fn with_decision(mut self, decision: Option<Decision>) -> Self {
+        if let Some(Decision { predictions, .. }) = &decision {
+            self.options.samples = predictions.samples;
+            self.options.scale = predictions.scale;
+            self.options.seed = predictions.seed;
+            self.rule.predict_with = predictions.predict_with;
+        }
+        self.decision = decision;
+        self
     }
 
     fn new(
@@ -129,6 +151,7 @@ impl Answerer {
             reader: reader.with_id_field(options.id_field.as_deref()),
             options: evaluation,
             rule,
+            decision: None,
             encoding,
             draws: Vec::new(),
         })
@@ -167,6 +190,11 @@ impl Answerer {
         &self.reader
     }
 
+    /// The adapter's decision rule, if it is applied.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.decision.as_ref()
+    }
+
     /// Number of draws, τ and seed.
     pub fn options(&self) -> &EvaluationOptions {
         &self.options
@@ -197,6 +225,13 @@ impl Answerer {
             let evaluated = self.log_probabilities(&set, Stage::Predicting, watch)?;
             let include_text = options.include_text;
             lines = predictions(&set, &examples, &evaluated, &self.rule, include_text)?;
+            if let Some(decision) = &self.decision {
+                let deciding = Deciding::new(decision, &set, &evaluated)?;
+                deciding.apply(&mut lines);
+                for warning in deciding.warnings(&questions.name) {
+                    watch(Event::Warning(warning.into()));
+                }
+            }
         }
         Ok(in_order(questions.questions, set, lines))
     }
@@ -536,8 +571,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::answer::device_named;
-    use crate::bundle::{BaseRecord, SIDECAR_FORMAT};
+    use crate::answer::{DecisionWord, answers_of, device_named};
+    use crate::bundle::{
+        BaseRecord, DECISION_FORMAT, DecisionPredictions, Division, SIDECAR_FORMAT,
+    };
+    use crate::decide::{Cutoff, DecisionScore, Limit, Promise, Rule, ThresholdRule};
     use crate::lora::{Adapter, LoraConfig};
     use crate::model::Checkpoint;
     use crate::posterior::Gaussian;
@@ -639,6 +677,94 @@ mod tests {
             asked.map(|thread| thread.join().unwrap())
         });
         assert_eq!(answers, [first.clone(), first]);
+    }
+
+    /// A rule of this threshold on the confidence at the mean.
+    fn decision(cutoff: Cutoff, answers: &[String]) -> Decision {
+        let rule = Rule::Threshold(ThresholdRule {
+            score: DecisionScore::Confidence,
+            cutoffs: vec![cutoff],
+            limits: vec![Limit::Error(0.1)],
+            promise: Promise::WithProbability(0.9),
+            rows: 100,
+            answered: 50,
+        });
+        Decision {
+            format_version: DECISION_FORMAT,
+            program_version: "0".into(),
+            promise: rule.sentence(answers),
+            rule,
+            costs: None,
+            answers: answers.to_vec(),
+            predictions: DecisionPredictions {
+                predict_with: PredictWith::Mean,
+                temperature: 1.0,
+                samples: 2,
+                scale: 0.5,
+                seed: 9,
+            },
+            division: Division {
+                rows: "calibrate".into(),
+                seed: 0,
+                share: 0.25,
+                choosing: 30,
+                ruling: 100,
+            },
+            score: DecisionScore::Confidence,
+            certainties: vec![0.6; 10],
+        }
+    }
+
+    #[test]
+    fn a_decision_in_the_folder_is_applied_where_it_is_asked_for_and_fits() {
+        let (_folder, base, adapter) = toy_folder();
+        let answers = answers_of(&toy::task());
+        let answer = |options: &AnswerOptions| {
+            let mut said = Vec::new();
+            let answerer = Answerer::open(&base, &adapter, options, &mut |event| {
+                said.push(format!("{event:?}"));
+                true
+            })
+            .unwrap();
+            let rows = answerer.answer([PROMPT], &RowOptions::default(), &mut |_| true);
+            let row = rows.unwrap().remove(0).answered.unwrap();
+            (row, said.join("\n"), *answerer.options())
+        };
+        let deciding = AnswerOptions {
+            decide: true,
+            ..AnswerOptions::default()
+        };
+        for (cutoff, expected) in [
+            (Cutoff::Nothing, DecisionWord::Defer),
+            (Cutoff::Everything, DecisionWord::Answer),
+        ] {
+            decision(cutoff, &answers).write(&adapter).unwrap();
+            let (row, said, options) = answer(&deciding);
+            assert_eq!(row.decision, Some(expected));
+            assert_eq!(row.answered_with, PredictWith::Mean);
+            assert_eq!((options.samples, options.scale, options.seed), (2, 0.5, 9));
+            assert!(
+                said.contains("at most 10 % are wrong, with probability 0.9"),
+                "{said}"
+            );
+        }
+        assert_eq!(answer(&AnswerOptions::default()).0.decision, None);
+        let (row, said, _) = answer(&AnswerOptions {
+            samples: Some(3),
+            ..deciding.clone()
+        });
+        assert!(
+            row.decision.is_none() && said.contains("about another number of draws"),
+            "{said}"
+        );
+        decision(Cutoff::Everything, &["other".to_string()])
+            .write(&adapter)
+            .unwrap();
+        let (row, said, _) = answer(&deciding);
+        assert!(
+            row.decision.is_none() && said.contains("about another task"),
+            "{said}"
+        );
     }
 
     #[test]

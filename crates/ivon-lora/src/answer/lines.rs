@@ -102,8 +102,14 @@ fn write_table(out: &mut dyn Write, rows: &[PredictedRow]) -> io::Result<()> {
             .as_ref()
             .is_ok_and(|prediction| prediction.prompt.is_some())
     });
+    let decision = |row: &PredictedRow| row.answered.as_ref().ok()?.decision;
+    let decisions: &[&str] = match rows.iter().any(|row| decision(row).is_some()) {
+        true => &["decision", "set"],
+        false => &[],
+    };
     let columns: Vec<&str> = COLUMNS
         .into_iter()
+        .chain(decisions.iter().copied())
         .chain(has_prompt.then_some("prompt"))
         .collect();
     let carried: Vec<&String> = rows
@@ -154,6 +160,8 @@ mod tests {
             entropy: 0.5,
             mutual_information: 0.0,
             disagreement: 0.0,
+            decision: None,
+            set: None,
             truncated: true,
             prompt: None,
         };

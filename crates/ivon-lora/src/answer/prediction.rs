@@ -17,6 +17,18 @@ use crate::predict::SetProbabilities;
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 const LARGEST_PREDICTIONS: u64 = 1 << 30;
 
+/// What an adapter's decision rule says about a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecisionWord {
+    /// The answer can be taken.
+    Answer,
+    /// Someone else shall answer.
+    Defer,
+    /// One of a set of answers is right.
+    Set,
+}
+
 /// One line of `predictions.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -51,6 +63,12 @@ pub struct Prediction {
     pub mutual_information: f64,
     /// Share of draws with another answer; 0 without draws.
     pub disagreement: f64,
+    /// What the adapter's decision rule says, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionWord>,
+    /// The answers of the set that it gives; may be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Vec<String>>,
     /// Whether the prompt was shortened to fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -124,6 +142,8 @@ impl AnswerRule {
             entropy: entropy(average),
             mutual_information: 0.0,
             disagreement: 0.0,
+            decision: None,
+            set: None,
             truncated: false,
             prompt: None,
         }

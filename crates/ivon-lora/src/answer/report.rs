@@ -344,7 +344,7 @@ pub(crate) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, AnswerError> {
 }
 
 /// The answer words of a task; none if every row has its own.
-pub(crate) fn answers_of(task: &Task) -> Vec<String> {
+pub fn answers_of(task: &Task) -> Vec<String> {
     match &task.form {
         Form::Template { answers, .. } => answers.clone(),
         _ => Vec::new(),

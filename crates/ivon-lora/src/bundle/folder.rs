@@ -7,6 +7,7 @@ use burn::tensor::Device;
 
 use super::BundleError;
 use super::card::{CardFacts, write_model_card};
+use super::decision_file::DECISION_FILE;
 use super::posterior_file::{POSTERIOR_FILE, posterior_of, read_stored, write_stored};
 use super::sidecar::{BaseFingerprint, PredictWith, SIDECAR_FILE, Sidecar};
 use crate::files;
@@ -15,7 +16,7 @@ use crate::model::DecoderConfig;
 use crate::posterior::{Posterior, PosteriorError, PosteriorKind};
 
 /// The files of an adapter folder besides PEFT's two and the model card.
-pub(super) const FILES_BESIDE_PEFT: [&str; 2] = [POSTERIOR_FILE, SIDECAR_FILE];
+pub(super) const FILES_BESIDE_PEFT: [&str; 3] = [POSTERIOR_FILE, SIDECAR_FILE, DECISION_FILE];
 
 /// The contents of an adapter folder, without the model card.
 pub struct Bundle {

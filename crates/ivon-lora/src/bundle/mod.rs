@@ -4,6 +4,7 @@
 mod error;
 mod sidecar;
 mod posterior_file;
+mod decision_file;
 mod card;
 mod folder;
 mod drawn;
@@ -11,6 +12,7 @@ mod summary;
 mod locate;
 
 pub use card::CardFacts;
+pub use decision_file::{DECISION_FILE, DECISION_FORMAT, Decision, DecisionPredictions, Division};
 pub use error::BundleError;
 pub use folder::{Bundle, read_mergeable, write_scale};
 pub use locate::{locate_adapter, named_base};

@@ -27,6 +27,18 @@ pub enum Nonconformity {
 }
 
 impl Nonconformity {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Lac, Self::Adaptive, Self::AdaptiveRandomised];
+
+    /// Its name, as in `--sets`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lac => "lac",
+            Self::Adaptive => "adaptive",
+            Self::AdaptiveRandomised => "adaptive-randomised",
+        }
+    }
+
     /// The nonconformity of answer `y` of a row with these probabilities; `uniform` is in [0, 1) and
     /// belongs to the row.
     pub fn of(self, probabilities: &[f64], y: usize, uniform: f64) -> f64 {
@@ -192,12 +204,6 @@ mod tests {
     use super::*;
     use crate::random::{Purpose, stream, uniform};
 
-    const ALL: [Nonconformity; 3] = [
-        Nonconformity::Lac,
-        Nonconformity::Adaptive,
-        Nonconformity::AdaptiveRandomised,
-    ];
-
     fn demand(nonconformity: Nonconformity, promise: Promise) -> SetDemand {
         SetDemand {
             nonconformity,
@@ -282,7 +288,7 @@ mod tests {
     #[test]
     fn sets_cover_their_share_on_average_and_randomised_ones_not_more() {
         let fresh = rows(u64::MAX, 2000);
-        for how in ALL {
+        for how in Nonconformity::ALL {
             let sets = 300;
             let of = |set: u64| {
                 let rule = demand(how, Promise::InExpectation)

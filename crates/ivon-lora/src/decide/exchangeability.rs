@@ -1,6 +1,8 @@
 //! The certainties of new cases → whether they may come from where those of calibrate come from. If
 //! not, nothing is promised any more.
 
+use crate::metrics::log_sum_exp;
+
 /// The fewest cases of either side that the two-sample test is used for.
 pub const FEWEST_CASES: usize = 20;
 
@@ -61,23 +63,32 @@ fn kolmogorov_tail(x: f64) -> f64 {
     (2.0 * (1..=20).map(term).sum::<f64>()).clamp(0.0, 1.0)
 }
 
-/// The exponents over which the martingale is a mixture.
+/// The exponents of the bets on small and on large p-values.
 const EXPONENTS: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+/// The number of parts of the histogram.
+const PARTS: usize = 10;
 
 /// A conformal martingale over cases in the order of their arrival: capital that is bet against
 /// exchangeability, 1 at the start (Vovk, Nouretdinov and Gammerman 2003, "Testing exchangeability
 /// on-line"; Vovk, Gammerman and Shafer 2005, chapter 7).
 ///
 /// Each case has a conformal p-value among all earlier ones: the smoothed share of those at most as
-/// certain. Under exchangeability they are independent and uniform, and each bet ε p^(ε − 1), or
-/// ε (1 − p)^(ε − 1), multiplies capital by 1 on average. The martingale is the mean over both sides
-/// and over values of ε. By Ville's inequality it ever reaches c with probability at most 1/c.
+/// certain. Under exchangeability they are independent and uniform, so that a bet by any density of
+/// [0, 1] multiplies capital by 1 on average. Half of the stake is spread over the densities
+/// ε p^(ε − 1) and ε (1 − p)^(ε − 1), for cases that are less or more certain than before; the other
+/// half follows the histogram of the p-values so far, for any other change (a plug-in martingale;
+/// Fedorova et al. 2012, arXiv 1204.3251). By Ville's inequality the sum ever reaches c with
+/// probability at most 1/c.
 #[derive(Clone, Debug)]
 pub struct ConformalMartingale {
     /// Certainties of all cases so far, ascending.
     seen: Vec<f64>,
     /// The logarithms of the capital of each side and exponent.
     ln_capital: [[f64; EXPONENTS.len()]; 2],
+    /// How many p-values fell into each of the equal parts of [0, 1], and half of one each before.
+    histogram: [f64; PARTS],
+    /// The logarithm of the capital of the bets by it.
+    ln_plug_in: f64,
 }
 
 impl ConformalMartingale {
@@ -88,6 +99,8 @@ impl ConformalMartingale {
         Self {
             seen,
             ln_capital: [[0.0; EXPONENTS.len()]; 2],
+            histogram: [0.5; PARTS],
+            ln_plug_in: 0.0,
         }
     }
 
@@ -105,15 +118,18 @@ impl ConformalMartingale {
                 *capital += exponent.ln() + (exponent - 1.0) * ln_p;
             }
         }
+        let part = ((p * PARTS as f64) as usize).min(PARTS - 1);
+        let all: f64 = self.histogram.iter().sum();
+        self.ln_plug_in += (self.histogram[part] / all * PARTS as f64).ln();
+        self.histogram[part] += 1.0;
         self.ln_capital()
     }
 
-    /// ln of the mean capital.
+    /// ln of the capital: of half of the stake by powers, and half by the histogram.
     pub fn ln_capital(&self) -> f64 {
-        let all = self.ln_capital.iter().flatten();
-        let largest = all.clone().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = all.map(|capital| (capital - largest).exp()).sum();
-        largest + (sum / (2 * EXPONENTS.len()) as f64).ln()
+        let powers = log_sum_exp(self.ln_capital.iter().flatten().copied());
+        let mean_of_powers = powers - ((2 * EXPONENTS.len()) as f64).ln();
+        log_sum_exp([mean_of_powers, self.ln_plug_in].into_iter()) - std::f64::consts::LN_2
     }
 }
 
@@ -194,6 +210,7 @@ mod tests {
         let p = 0.25f64;
         let bets = EXPONENTS.map(|e| e * p.powf(e - 1.0) + e * (1.0 - p).powf(e - 1.0));
         let mean = bets.iter().sum::<f64>() / 18.0;
-        assert!((found - mean.ln()).abs() < 1e-12);
+        // The first bet by the empty histogram is 1.
+        assert!((found - (0.5 * mean + 0.5).ln()).abs() < 1e-12);
     }
 }

@@ -68,6 +68,14 @@ pub enum Outcome<R> {
 }
 
 impl<R> Outcome<R> {
+    /// The same with another rule in its place.
+    pub fn map<S>(self, rule: impl FnOnce(R) -> S) -> Outcome<S> {
+        match self {
+            Self::Rule(found) => Outcome::Rule(rule(found)),
+            Self::Impossible(shortfall) => Outcome::Impossible(shortfall),
+        }
+    }
+
     /// The rule, if there is one.
     pub fn rule(self) -> Option<R> {
         match self {
