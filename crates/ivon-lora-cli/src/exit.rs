@@ -198,7 +198,9 @@ fn of_answer(error: &AnswerError) -> Exit {
 fn of_study(error: &StudyError) -> Exit {
     match error {
         StudyError::Data(error) => of_data(error),
-        StudyError::NothingToChooseOn | StudyError::TooLittleToChooseOn { .. } => Exit::Data,
+        StudyError::NothingToDecideOn
+        | StudyError::NothingToChooseOn
+        | StudyError::TooLittleToChooseOn { .. } => Exit::Data,
         StudyError::Posterior(_) | StudyError::Texts | StudyError::NoPosterior { .. } => {
             Exit::Model
         }
@@ -206,7 +208,7 @@ fn of_study(error: &StudyError) -> Exit {
         StudyError::Bundle(error) => of_bundle(error),
         StudyError::Answer(error) => of_answer(error),
         StudyError::Run(error) => of_run(error),
-        StudyError::Setting { .. } => Exit::Usage,
+        StudyError::Setting { .. } | StudyError::Decide(_) => Exit::Usage,
         StudyError::File(_) => Exit::File,
         StudyError::Predict(_) | StudyError::Metrics(_) => Exit::Training,
     }

@@ -15,6 +15,7 @@ mod sample;
 mod inspect;
 mod compare;
 mod scale;
+mod decide;
 mod prune;
 mod shift;
 mod rank;
@@ -30,6 +31,7 @@ pub use chat::ChatArgs;
 pub use compare::CompareArgs;
 pub use completions::CompletionsArgs;
 pub use data::{DataCommand, PreviewArgs};
+pub use decide::DecideArgs;
 pub use evaluate::EvaluateArgs;
 pub use export::{ExportArgs, ExportFormat};
 pub use generate::GenerateArgs;
@@ -84,6 +86,7 @@ pub enum Command {
     Inspect(InspectCommand),
     Compare(CompareArgs),
     Scale(ScaleArgs),
+    Decide(Box<DecideArgs>),
     Prune(PruneArgs),
     Shift(ShiftArgs),
     Rank(RankArgs),

@@ -13,7 +13,8 @@ use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskFlags};
 /// otherwise every line is a complete prompt. Each row gets one line of JSON, in the order of the
 /// input: probabilities at the mean and averaged over draws, the answer and its confidence from
 /// whichever of the two did better in the run (the line says which), entropy and mutual information
-/// in nats; or the error that prevents an answer.
+/// in nats; or the error that prevents an answer. An adapter with a rule of decide says for each row
+/// whether its answer is to be taken or deferred, or the set of its answers.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl"

@@ -16,6 +16,7 @@ mod inspect;
 mod compare;
 mod subject;
 mod scale;
+mod decide;
 mod prune;
 mod shift;
 mod rank;
@@ -57,6 +58,7 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Inspect(what) => inspect::run(&what),
         Command::Compare(args) => compare::run(args, signals),
         Command::Scale(args) => scale::run(args, signals),
+        Command::Decide(args) => decide::run(*args, signals),
         Command::Prune(args) => prune::run(args, signals),
         Command::Shift(args) => shift::run(args, signals),
         Command::Rank(args) => rank::run(args, signals),

@@ -28,7 +28,10 @@ const STANDARD_INPUT: &str = "standard-input";
 /// If base model, adapter, rows or a file are wrong, and on a stop by a signal; with `--strict`, if
 /// a row has no answer.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
-    let options = answer_options(&args.task, &args.prediction)?;
+    let options = AnswerOptions {
+        decide: true,
+        ..answer_options(&args.task, &args.prediction)?
+    };
     let row_options = RowOptions {
         limit: limit(&args.prediction)?,
         carry: args.carry,

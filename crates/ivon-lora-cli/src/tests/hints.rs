@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 23] = [
+const BEGINNINGS: [&str; 25] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
@@ -42,6 +42,8 @@ const BEGINNINGS: [&str; 23] = [
     "compare c.toml",
     "compare",
     "scale r",
+    "decide r",
+    "decide r --max-error 0.05",
     "prune r",
     "prune r --share 0.5 --out o",
     "shift r --to n=d",

@@ -2,6 +2,7 @@
 
 mod changed;
 mod compared;
+mod decided;
 mod disagreeing;
 mod errors;
 mod helpers;

@@ -19,6 +19,7 @@ fn help_and_version_go_to_standard_output() {
         "inspect",
         "compare",
         "scale",
+        "decide",
         "prune",
         "shift",
         "report",

@@ -4,11 +4,13 @@ mod findings;
 pub(crate) mod plot;
 pub(crate) mod html;
 mod scale;
+mod decide;
 mod prune;
 mod shift;
 pub mod page;
 mod run;
 
+pub use decide::{DecideReport, Realised};
 use findings::{RunSettings, findings};
 pub use html::Figure;
 pub use plot::Picture;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ivon_lora::answer::AnswerError;
 use ivon_lora::bundle::BundleError;
 use ivon_lora::data::DataError;
+use ivon_lora::decide::DecideError;
 use ivon_lora::files::FileError;
 use ivon_lora::lora::LoraError;
 use ivon_lora::metrics::MetricsError;
@@ -26,6 +27,9 @@ pub enum StudyError {
     Posterior(#[from] PosteriorError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// No rule can be searched for.
+    #[error(transparent)]
+    Decide(#[from] DecideError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
@@ -49,6 +53,9 @@ pub enum StudyError {
     /// There are no rows to choose a scale on besides the scored ones.
     #[error("there are no rows to choose the scale on but those that are scored")]
     NothingToChooseOn,
+    /// There are no rows for a rule besides the scored ones.
+    #[error("there are no rows that a rule could rest on but those that are scored")]
+    NothingToDecideOn,
     /// There are too few rows to choose a scale by.
     #[error("no scale is chosen on {split}, and none is written: {reason}")]
     TooLittleToChooseOn { split: String, reason: String },
@@ -78,6 +85,7 @@ impl StudyError {
             Self::Lora(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
+            Self::Decide(error) => error.hint(),
             Self::Bundle(error) => error.hint(),
             Self::Predict(error) => error.hint(),
             Self::Answer(error) => error.hint(),
@@ -96,7 +104,7 @@ impl StudyError {
                 command("evaluate"),
                 setting("data")
             )),
-            Self::NothingToChooseOn => Some(
+            Self::NothingToChooseOn | Self::NothingToDecideOn => Some(
                 "name a folder with a file named calibrate, or a run, whose own \
                      rows were set aside for it"
                     .into(),
