@@ -7,6 +7,7 @@
 
 mod agree;
 mod compare;
+mod decide;
 mod decode;
 mod flops;
 mod machine;
@@ -43,6 +44,8 @@ enum Command {
     Ours(ours::OursOptions),
     /// Measure decoding step by step: tokens per second, and against reading the weights
     Decode(decode::Options),
+    /// Try rules to answer or defer on real predictions, split again and again
+    Decide(decide::Options),
     /// Measure how time and memory grow with batch, length, model, steps and draws
     Scaling(scaling::Options),
     /// Measure one point of `scaling` in this process and print JSON
@@ -72,6 +75,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Compare(options) => compare::run(&options),
         Command::Ours(options) => ours::run(&options),
         Command::Decode(options) => decode::run(&options),
+        Command::Decide(options) => decide::run(&options),
         Command::Scaling(options) => scaling::run(&options),
         Command::ScalingPoint(options) => scaling::point::run(&options),
         Command::TextStep(options) => text::run(&options),

@@ -120,28 +120,19 @@ pub fn decide(request: &DecideRequest, watch: Watch<'_>) -> Result<DecideReport,
     let terms = Terms::of(request, &classes)?;
     warn_of_chosen(&subject, watch);
     let options = options(&subject, request, watch);
-    let parts = Parts::of(calibrate, request.share, request.seed);
+    let parts = Parts::of(calibrate, request);
     let evaluated = evaluate(&subject, calibrate, &options, watch)?;
-    let labels = calibrate.labels()?;
-    let predictions = chosen(&evaluated, &labels, &parts.choosing, &options)?;
+    let predictions = chosen(&evaluated, &calibrate.labels()?, &parts.choosing, &options)?;
     let rows = ScoredRows::new(calibrate, &evaluated, &predictions, request.seed)?;
-    let division = Division {
-        rows: calibrate.name.clone(),
-        seed: request.seed,
-        share: request.share,
-        choosing: parts.choosing.len(),
-        ruling: parts.ruling.len(),
-    };
-    let outcome = terms.rule(&rows, &parts)?;
-    let (rule, shortfall) = match outcome {
-        Outcome::Rule(rule) => (Some(rule), None),
+    let (decision, shortfall) = match terms.rule(&rows, &parts)? {
+        Outcome::Rule(rule) => (Some(terms.decision(rule, &rows, &parts, predictions)), None),
         Outcome::Impossible(shortfall) => (None, Some(shortfall)),
     };
-    let decision = rule.map(|rule| terms.decision(rule, &rows, &parts, predictions, &division));
     let mut realised = Vec::new();
     if let Some(decision) = &decision {
-        let scored = evaluate(&subject, &subject.scored, &options, watch)?;
-        let scored = ScoredRows::new(&subject.scored, &scored, &predictions, request.seed)?;
+        let set = &subject.scored;
+        let scored = evaluate(&subject, set, &options, watch)?;
+        let scored = ScoredRows::new(set, &scored, &predictions, request.seed)?;
         realised = terms.realised(&decision.rule, &scored);
         if request.write {
             decision.write(&subject.adapter)?;
@@ -152,7 +143,7 @@ pub fn decide(request: &DecideRequest, watch: Watch<'_>) -> Result<DecideReport,
         decision,
         shortfall,
         predictions,
-        division,
+        division: parts.division,
         split: subject.scored.name.clone(),
         n: subject.scored.len(),
         realised,
@@ -206,17 +197,31 @@ struct Parts {
     choosing: Vec<usize>,
     /// Rows that the rule alone rests on.
     ruling: Vec<usize>,
+    /// How they were divided.
+    division: Division,
 }
 
 impl Parts {
-    /// Each row falls into a part by its content and the seed, wherever it stands.
-    fn of(set: &ExampleSet, share: f64, seed: u64) -> Self {
+    /// Each row falls into a part by its id, its content and the seed, wherever it stands.
+    fn of(set: &ExampleSet, request: &DecideRequest) -> Self {
+        let DecideRequest { share, seed, .. } = *request;
         let is_choosing = |&row: &usize| {
             let key = set.encoded.examples[row].key;
             uniform(&mut stream(seed, Purpose::Decision, key, 0, "division")) < share
         };
-        let (choosing, ruling) = (0..set.len()).partition(is_choosing);
-        Self { choosing, ruling }
+        let (choosing, ruling): (Vec<usize>, Vec<usize>) = (0..set.len()).partition(is_choosing);
+        let division = Division {
+            rows: set.name.clone(),
+            seed,
+            share,
+            choosing: choosing.len(),
+            ruling: ruling.len(),
+        };
+        Self {
+            choosing,
+            ruling,
+            division,
+        }
     }
 }
 
@@ -443,7 +448,6 @@ impl<'a> Terms<'a> {
         rows: &ScoredRows,
         parts: &Parts,
         predictions: DecisionPredictions,
-        division: &Division,
     ) -> Decision {
         let score = match &rule {
             Rule::Threshold(rule) => rule.score,
@@ -460,7 +464,7 @@ impl<'a> Terms<'a> {
             costs: self.costs.clone(),
             answers: self.classes.to_vec(),
             predictions,
-            division: division.clone(),
+            division: parts.division.clone(),
             score,
             certainties,
         }
