@@ -14,6 +14,7 @@ mod machine;
 mod measure;
 mod ours;
 mod plot;
+mod products;
 mod report;
 mod scaling;
 pub mod shapes;
@@ -46,6 +47,8 @@ enum Command {
     Decode(decode::Options),
     /// Try rules to answer or defer on real predictions, split again and again
     Decide(decide::Options),
+    /// Measure the products with frozen matrices in f32 and in 8-bit integers
+    Products(products::Options),
     /// Measure how time and memory grow with batch, length, model, steps and draws
     Scaling(scaling::Options),
     /// Measure one point of `scaling` in this process and print JSON
@@ -76,6 +79,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Ours(options) => ours::run(&options),
         Command::Decode(options) => decode::run(&options),
         Command::Decide(options) => decide::run(&options),
+        Command::Products(options) => products::run(&options),
         Command::Scaling(options) => scaling::run(&options),
         Command::ScalingPoint(options) => scaling::point::run(&options),
         Command::TextStep(options) => text::run(&options),

@@ -10,10 +10,11 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::frozen::Output;
+use super::integer;
+use super::output::Output;
 use super::product::Shared;
 use super::simd::wide;
-use crate::model::{Encoding, FrozenMatrix, PANEL, Values, decode_row};
+use crate::model::{Compute, Encoding, FrozenMatrix, PANEL, Values, decode_row};
 
 /// The maximum number of rows of x for which a weight is read once.
 const MOST: usize = 64;
@@ -28,6 +29,10 @@ const PANELS: usize = 4;
 
 /// The products of few rows x `[n, in]` with several matrices.
 pub fn apply_to_few(x: &[f32], outputs: Vec<Output<'_>>) {
+    let (integers, outputs): (Vec<_>, Vec<_>) = outputs
+        .into_iter()
+        .partition(|output| output.matrix.compute() == Compute::Int8);
+    integer::apply(x, integers);
     let outputs: Vec<_> = outputs
         .into_iter()
         .map(|Output { matrix, y, onto }| {

@@ -18,10 +18,12 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::integer;
+use super::output::{Direction, Onto, Output};
 use super::panels::{turn_panels, widen, widen_turned};
 use super::product::Shared;
 use super::tile::{Step, block_unit};
-use crate::model::{FrozenMatrix, PANEL, Values};
+use crate::model::{Compute, FrozenMatrix, PANEL, Values};
 
 /// The maximum number of columns of a block, unless the encoding needs more. Forward they are rows
 /// of W: the more are transposed at once, the longer are the contiguous reads; backward they only
@@ -36,18 +38,12 @@ const PANELS: usize = 96 * DEPTH;
 /// the cache between pieces of depth.
 const TOKENS: usize = 512;
 
-/// A product of [`apply`]: y `[n, out]` ← (onto +) x · Wᵀ with W `[out, in]`.
-pub struct Output<'a> {
-    /// W `[out, in]`.
-    pub matrix: &'a FrozenMatrix,
-    /// y `[n, out]`.
-    pub y: &'a mut [f32],
-    /// The matrix to add, `[n, out]`.
-    pub onto: Option<&'a [f32]>,
-}
-
 /// The products of x `[n, in]` with several matrices.
 pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
+    let (integers, outputs): (Vec<_>, Vec<_>) = outputs
+        .into_iter()
+        .partition(|output| is_integer(output.matrix));
+    integer::apply(x, integers);
     let outputs = outputs.into_iter();
     let outputs: Vec<_> = outputs.map(|output| forward_product(x, output)).collect();
     let tasks = outputs.iter().flat_map(|output| {
@@ -62,6 +58,11 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
         .into_par_iter()
         .with_max_len(1)
         .for_each(|((factor, y, onto), block)| factor.multiply(block, *y, *onto));
+}
+
+/// Whether the products with a matrix are computed in 8-bit integers.
+fn is_integer(matrix: &FrozenMatrix) -> bool {
+    matrix.compute() == Compute::Int8
 }
 
 /// The factor, the result and what is added to it, with their sizes checked.
@@ -81,6 +82,9 @@ fn forward_product<'a>(
 
 /// y `[n, rows]` ← x `[n, in]` · Wᵀ for some rows of W `[out, in]`.
 pub(super) fn apply_rows(x: &[f32], matrix: &FrozenMatrix, rows: Range<usize>, y: &mut [f32]) {
+    if is_integer(matrix) {
+        return integer::apply_rows(x, matrix, rows, y);
+    }
     FrozenFactor::new(Direction::Forward, x, matrix, rows).multiply_all(y, Onto::Nothing);
 }
 
@@ -91,11 +95,20 @@ pub(super) fn add_rows_transposed(
     rows: Range<usize>,
     dx: &mut [f32],
 ) {
+    if is_integer(matrix) {
+        return integer::add_rows_transposed(dy, matrix, rows, dx);
+    }
     FrozenFactor::new(Direction::Backward, dy, matrix, rows).multiply_all(dx, Onto::Result);
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
 pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add: bool) {
+    let (integers, inputs): (Vec<_>, Vec<_>) = inputs
+        .iter()
+        .copied()
+        .partition(|(matrix, _)| is_integer(matrix));
+    integer::apply_transposed(&integers, dx, add);
+    let (inputs, add) = (&inputs[..], add || !integers.is_empty());
     let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else {
         return;
     };
@@ -134,25 +147,6 @@ fn backward_factors<'a>(inputs: &[(&'a FrozenMatrix, &'a [f32])]) -> Vec<FrozenF
         factor.cut = factor.cut.with_columns(columns);
     }
     factors
-}
-
-/// The side of W `[out, in]` over which a product sums.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    /// Over `in`; the result has `out` columns.
-    Forward,
-    /// Over `out`; the result has `in` columns.
-    Backward,
-}
-
-impl Direction {
-    /// The depth of a product with some rows of a matrix, and the columns of its result.
-    fn shape(self, matrix: &FrozenMatrix, rows: &Range<usize>) -> [usize; 2] {
-        match self {
-            Self::Forward => [matrix.columns(), rows.len()],
-            Self::Backward => [rows.len(), matrix.columns()],
-        }
-    }
 }
 
 /// The blocking of a product: columns of a block, depth of a piece.
@@ -205,16 +199,6 @@ impl Cut {
 thread_local! {
     /// Panels, and the decoded rows they are made of.
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-}
-
-/// The matrix to which a product is added.
-#[derive(Clone, Copy)]
-enum Onto<'a> {
-    Nothing,
-    /// The result itself.
-    Result,
-    /// Another matrix of the result's shape.
-    Other(&'a [f32]),
 }
 
 /// Rows of a frozen matrix and the matrix that is multiplied with them.

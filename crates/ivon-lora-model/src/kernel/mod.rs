@@ -11,6 +11,8 @@ mod tile;
 mod panels;
 mod product;
 mod columns;
+mod output;
+mod integer;
 mod gates;
 mod norms;
 mod convolution;
@@ -27,14 +29,14 @@ pub use delta_rule::{
     DeltaRule, DeltaRuleGradients, DeltaRuleScratch, delta_rule, delta_rule_backward,
 };
 pub use few_rows::apply_to_few;
-pub(crate) use frozen::apply_transposed;
-pub use frozen::{Output, apply};
+pub use frozen::{apply, apply_transposed};
 pub use gates::{
     delta_rates, delta_rates_backward, gelu_gated, gelu_gated_backward, sigmoid_gated,
     sigmoid_gated_backward, softcap, softcap_row, softcap_row_backward,
 };
 pub use ivon::symmetric::eigenvectors;
 pub use norms::{gated_norm, gated_norm_backward, l2_norm, l2_norm_backward};
+pub use output::Output;
 pub(crate) use pool::{Buffer, Pool};
 pub(crate) use product::Shared;
 pub use product::{Factor, Target, Threads, View, product};

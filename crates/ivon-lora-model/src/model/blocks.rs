@@ -58,6 +58,67 @@ pub fn decode_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+/// The numbers of a row as 8-bit integers times a scale for each 32 of them, exactly; false if the
+/// encoding does not hold such numbers. The integers are as large as they may be: those of four
+/// bits are multiplied by 16.
+///
+/// # Panics
+/// If the lengths do not fit.
+#[inline(always)]
+pub fn integer_row(
+    encoding: Encoding,
+    bytes: &[u8],
+    integers: &mut [i8],
+    scales: &mut [f32],
+) -> bool {
+    let (integers, rest) = integers.as_chunks_mut::<32>();
+    assert!(
+        rest.is_empty()
+            && scales.len() == integers.len()
+            && encoding.row_bytes(32 * scales.len()) == Some(bytes.len()),
+        "bytes of {} blocks of 32 numbers as {}",
+        scales.len(),
+        encoding.name()
+    );
+    let to = integers.iter_mut().zip(scales);
+    match encoding {
+        Encoding::Q8_0 => {
+            for (block, (integers, scale)) in bytes.as_chunks::<34>().0.iter().zip(to) {
+                let [low, high, quants @ ..] = block;
+                integers.copy_from_slice(pulp::bytemuck::cast_slice(quants));
+                *scale = half_to_f32([*low, *high]);
+            }
+        }
+        Encoding::Q4_0 => {
+            for (block, (integers, scale)) in bytes.as_chunks::<18>().0.iter().zip(to) {
+                let [low, high, nibbles @ ..] = block;
+                for (i, &byte) in nibbles.iter().enumerate() {
+                    // (q − 8) · 16 in the high half of a byte.
+                    integers[i] = ((byte << 4) ^ 0x80).cast_signed();
+                    integers[i + 16] = ((byte & 0xf0) ^ 0x80).cast_signed();
+                }
+                *scale = half_to_f32([*low, *high]) / 16.0;
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// An f16 as f32, without asking the CPU what it can: 13 zeros behind its bits are a number that is
+/// 2¹¹² times too small.
+#[inline(always)]
+fn half_to_f32(bytes: [u8; 2]) -> f32 {
+    let bits = u32::from(u16::from_le_bytes(bytes));
+    let (sign, size) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
+    // 2¹¹², and the exponent of what is not finite.
+    let size = match size < 0x0f80_0000 {
+        true => (f32::from_bits(size) * f32::from_bits(0x7780_0000)).to_bits(),
+        false => size | 0x7f80_0000,
+    };
+    f32::from_bits(sign | size)
+}
+
 /// Applies the rule of a format to every block. Lengths are known at compile time, so that the
 /// rules vectorise.
 #[inline(always)]
@@ -435,6 +496,43 @@ mod tests {
         for e in 0..=255u8 {
             let expected = 2f64.powi(i32::from(e) - 128);
             assert_eq!(f64::from(half_power_of_two(e)), expected, "{e}");
+        }
+    }
+
+    #[test]
+    fn integers_times_scales_are_the_numbers_of_a_block() {
+        let golden = testing::golden_json("gguf_blocks.json");
+        let mut count = 0;
+        for case in golden["cases"].as_array().unwrap() {
+            let encoding =
+                Encoding::from_ggml_type(case["ggml_type"].as_u64().unwrap() as u32).unwrap();
+            let bytes = bytes(case["bytes"].as_str().unwrap());
+            let mut expected = vec![0.0; case["values"].as_array().unwrap().len()];
+            dequantize_row(encoding, &bytes, &mut expected);
+            if !expected.len().is_multiple_of(32) {
+                continue;
+            }
+            let (mut integers, mut scales) =
+                (vec![0; expected.len()], vec![0.0; expected.len() / 32]);
+            if integer_row(encoding, &bytes, &mut integers, &mut scales) {
+                for (i, expected) in expected.iter().enumerate() {
+                    assert_eq!(f32::from(integers[i]) * scales[i / 32], *expected);
+                }
+                count += 1;
+            }
+        }
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn every_half_is_converted_as_the_half_crate_does() {
+        for bits in 0..=u16::MAX {
+            let (found, expected) = (
+                half_to_f32(bits.to_le_bytes()),
+                f16::from_bits(bits).to_f32(),
+            );
+            let is_same = found.to_bits() == expected.to_bits();
+            assert!(is_same || found.is_nan() && expected.is_nan(), "{bits:#x}");
         }
     }
 

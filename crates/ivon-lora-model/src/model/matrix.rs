@@ -6,6 +6,7 @@ use half::bf16;
 
 use super::blocks::{dequantize_row, quantize_q8_0};
 use super::change::Change;
+use super::compute::Compute;
 use super::encoding::Encoding;
 use super::mapped::MappedBytes;
 use super::tensor::StoredTensor;
@@ -20,6 +21,7 @@ pub struct FrozenMatrix {
     rows: usize,
     columns: usize,
     values: Values,
+    compute: Compute,
 }
 
 /// The values of a matrix.
@@ -76,6 +78,7 @@ impl FrozenMatrix {
             rows,
             columns,
             values: Values::F32(panels),
+            compute: Compute::F32,
         }
     }
 
@@ -98,6 +101,7 @@ impl FrozenMatrix {
                 encoding: Encoding::BF16,
                 bytes: Bytes::Owned(bytes),
             },
+            compute: Compute::F32,
         }
     }
 
@@ -123,6 +127,7 @@ impl FrozenMatrix {
                 encoding: Encoding::Q8_0,
                 bytes: Bytes::Owned(bytes),
             },
+            compute: Compute::F32,
         })
     }
 
@@ -146,6 +151,7 @@ impl FrozenMatrix {
             rows: stored.rows(),
             columns: stored.columns(),
             values,
+            compute: Compute::F32,
         })
     }
 
@@ -162,9 +168,20 @@ impl FrozenMatrix {
                     encoding: stored.encoding,
                     bytes: Bytes::Mapped(bytes),
                 },
+                compute: Compute::F32,
             },
             None => Self::kept(stored),
         }
+    }
+
+    /// The same matrix, whose products are computed in these numbers from now on.
+    pub fn computed_in(self, compute: Compute) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// In which numbers its products are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// Number of rows (outputs).
@@ -201,6 +218,22 @@ impl FrozenMatrix {
             Values::F32(_) => 1,
             Values::Encoded { encoding, .. } => encoding.block().0,
         }
+    }
+
+    /// The bytes of columns `columns` of row `index`, if it is encoded; both ends are multiples of
+    /// [`Self::unit`].
+    pub(crate) fn encoded(
+        &self,
+        index: usize,
+        columns: &Range<usize>,
+    ) -> Option<(Encoding, &[u8])> {
+        let Values::Encoded { encoding, bytes } = &self.values else {
+            return None;
+        };
+        let (unit, block) = encoding.block();
+        let row = index * (self.columns / unit) * block;
+        let part = row + columns.start / unit * block..row + columns.end / unit * block;
+        Some((*encoding, &bytes[part]))
     }
 
     /// Writes columns `columns` of row `index` to `out`; both ends are multiples of [`Self::unit`].

@@ -29,13 +29,15 @@ mod hub;
 mod checkpoint;
 mod end_tokens;
 mod headers;
+mod compute;
 mod matrix;
 mod decoder;
 
 pub use attention::{Attention, HeadNorm, KeyValues};
-pub(crate) use blocks::decode_row;
+pub(crate) use blocks::{decode_row, integer_row};
 pub use change::{Change, NumberChange, Order, Regrouped};
 pub use checkpoint::Checkpoint;
+pub use compute::Compute;
 pub use config::{DecoderConfig, Ends};
 pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, PerLayerInputs};
 pub use delta_net::DeltaNet;
