@@ -21,7 +21,8 @@ from trl import SFTConfig, SFTTrainer
 def rows(path, limit):
     with open(path, encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines if line.strip()][:limit]
-    return [{"prompt": row["prompt"], "completion": row["completion"]} for row in found]
+    answer = lambda row: row["completion"] if "completion" in row else row["references"][0]
+    return [{"prompt": row["prompt"], "completion": answer(row)} for row in found]
 
 
 class Clock(TrainerCallback):
@@ -62,7 +63,7 @@ def main():
             output_dir=out, max_steps=given.steps, per_device_train_batch_size=given.batch,
             per_device_eval_batch_size=given.batch, learning_rate=given.lr, lr_scheduler_type="linear",
             weight_decay=0.0, seed=given.seed, use_cpu=True, bf16=False, fp16=False,
-            gradient_checkpointing=False, completion_only_loss=True, max_length=320, report_to=[],
+            gradient_checkpointing=False, completion_only_loss=True, max_length=None if given.padding_free else 320, report_to=[],
             save_strategy="no", logging_strategy="no", disable_tqdm=True, max_grad_norm=0.0,
             padding_free=given.padding_free,
         )

@@ -16,7 +16,7 @@ use super::{Adapter, LoraError};
 use crate::files;
 
 /// The file with A and B.
-const MLX_FILE: &str = "adapters.safetensors";
+pub(super) const MLX_FILE: &str = "adapters.safetensors";
 const FORMAT: &str = "mlx-lm";
 
 /// Writes an adapter into a folder, which is created if necessary.

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::LoraError;
+use super::mlx::MLX_FILE;
 use super::peft::{ADAPTER_FILE, CONFIG_FILE};
 use crate::sentence::{Sentence, sentence, setting};
 
 /// The adapter's folder in the folder of a run.
 pub const FOLDER_IN_RUN: &str = "adapter";
-/// The weights of an mlx-lm adapter.
-pub(super) const MLX_FILE: &str = "adapters.safetensors";
 /// The number of folders in a hint; the others are omitted.
 const NAMED: usize = 3;
 /// The number of entries of a folder that are searched.

@@ -1,17 +1,17 @@
 //! Scores of rows with known labels → rules that say when to answer, when to leave a case to someone
 //! else, and which answers to offer, with what they promise. Nothing here knows of a model.
 
-mod conformal;
-mod costs;
 mod error;
-mod exchangeability;
-mod promise;
-mod risk_control;
-mod rule;
-mod score;
-mod sequence;
 mod tail;
+mod promise;
+mod sequence;
+mod costs;
+mod score;
 mod threshold;
+mod risk_control;
+mod conformal;
+mod rule;
+mod exchangeability;
 
 pub use conformal::{LabelledProbabilities, Nonconformity, SetDemand, SetRule};
 pub use costs::CostMatrix;
