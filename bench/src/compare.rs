@@ -160,6 +160,7 @@ fn ours(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     }
     command
         .args(given.as_is.then_some("--as-is"))
+        .args(["--compute", &given.compute])
         .args(given.recompute.then_some("--recompute"));
     last_line(command)
 }

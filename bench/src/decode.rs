@@ -24,6 +24,9 @@ pub struct Options {
     /// How the base is kept: `as-is`, `f32`, `bf16` or `q8_0`.
     #[arg(long, default_value = "as-is")]
     precision: String,
+    /// In which numbers products with the base are computed: `f32` or `int8`.
+    #[arg(long, default_value = "f32")]
+    compute: String,
     /// Tokens of the prompt.
     #[arg(long, default_value_t = 64)]
     prompt: usize,
@@ -52,7 +55,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     machine::start_threads(options.threads)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     let precision: BasePrecision = serde_json::from_value(options.precision.as_str().into())?;
-    let decoder = Decoder::load(&checkpoint, precision)?;
+    let compute = serde_json::from_value(options.compute.as_str().into())?;
+    let decoder = Decoder::load_for(&checkpoint, precision, compute)?;
     let bytes = bytes_of_a_step(&decoder);
     let network = Network::new(decoder, &Device::flex(), false);
     let reading = reading_seconds(bytes, options.passes);
@@ -63,6 +67,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let found = json!({
         "model": checkpoint.display_name(),
         "precision": options.precision,
+        "compute": options.compute,
         "bytes_of_a_step": bytes,
         "reading_seconds": reading,
         "reading_bytes_per_second": bytes as f64 / reading,

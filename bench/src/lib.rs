@@ -10,6 +10,7 @@ mod compare;
 mod decide;
 mod decode;
 mod flops;
+mod integers;
 mod machine;
 mod measure;
 mod ours;
@@ -49,6 +50,8 @@ enum Command {
     Decide(decide::Options),
     /// Measure the products with frozen matrices in f32 and in 8-bit integers
     Products(products::Options),
+    /// Compare logits and gradients in 8-bit integers with those in f32
+    Integers(integers::Options),
     /// Measure how time and memory grow with batch, length, model, steps and draws
     Scaling(scaling::Options),
     /// Measure one point of `scaling` in this process and print JSON
@@ -79,6 +82,7 @@ pub fn run() -> Result<(), Failure> {
         Command::Ours(options) => ours::run(&options),
         Command::Decode(options) => decode::run(&options),
         Command::Decide(options) => decide::run(&options),
+        Command::Integers(options) => integers::run(&options),
         Command::Products(options) => products::run(&options),
         Command::Scaling(options) => scaling::run(&options),
         Command::ScalingPoint(options) => scaling::point::run(&options),

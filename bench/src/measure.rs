@@ -115,17 +115,23 @@ impl Trainer {
     }
 }
 
-/// The frozen decoder of a checkpoint, in f32 or in the checkpoint's own encoding.
+/// The frozen decoder of a checkpoint, in f32 or in the checkpoint's own encoding, for products in
+/// `f32` or `int8`.
 ///
 /// # Errors
 /// If a tensor cannot be read.
-pub fn load_decoder(checkpoint: &Checkpoint, as_is: bool) -> Result<Decoder, Failure> {
+pub fn load_decoder(
+    checkpoint: &Checkpoint,
+    as_is: bool,
+    compute: &str,
+) -> Result<Decoder, Failure> {
     let precision = if as_is {
         BasePrecision::AsIs
     } else {
         BasePrecision::F32
     };
-    Ok(Decoder::load(checkpoint, precision)?)
+    let compute = serde_json::from_value(compute.into())?;
+    Ok(Decoder::load_for(checkpoint, precision, compute)?)
 }
 
 /// The first layer that carries an adapter.
@@ -225,7 +231,7 @@ mod tests {
             ..LoraConfig::default()
         };
         let mut trainer = Trainer::new(
-            load_decoder(&checkpoint, true).unwrap(),
+            load_decoder(&checkpoint, true, "f32").unwrap(),
             lora,
             &Method::named("adamw").unwrap(),
             &setup(1, 2, 0.0),

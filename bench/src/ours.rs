@@ -42,6 +42,9 @@ pub struct Options {
     /// Keep the base model in the checkpoint's encoding.
     #[arg(long)]
     pub as_is: bool,
+    /// In which numbers products with the base are computed: `f32` or `int8`.
+    #[arg(long, default_value = "f32")]
+    pub compute: String,
     /// Keep only each layer's input for the backward pass.
     #[arg(long)]
     pub recompute: bool,
@@ -75,7 +78,7 @@ fn measure(options: &Options) -> Result<Value, Failure> {
     machine::start_threads(options.threads)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     let questions = QuestionSets::read(options, &checkpoint, &mut stages)?;
-    let decoder = load_decoder(&checkpoint, options.as_is)?;
+    let decoder = load_decoder(&checkpoint, options.as_is, &options.compute)?;
     stages.end("decoder");
     let mut trainer = trainer(options, decoder, questions.train.len())?;
     stages.end("network and optimizer");

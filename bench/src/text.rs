@@ -42,9 +42,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     start_threads(options.threads)?;
     let checkpoint = Checkpoint::open(&options.model)?;
-    let seconds = step_seconds(options, load_decoder(&checkpoint, false)?)?;
+    let seconds = step_seconds(options, load_decoder(&checkpoint, false, "f32")?)?;
     let peak = peak_bytes();
-    let [cross_entropy, products] = output_layer(options, load_decoder(&checkpoint, false)?);
+    let [cross_entropy, products] = output_layer(options, load_decoder(&checkpoint, false, "f32")?);
     let found = json!({
         "tokens": options.tokens,
         "predicted": options.predicted,

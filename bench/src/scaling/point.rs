@@ -141,7 +141,7 @@ fn trainer(options: &Options, checkpoint: &Checkpoint) -> Result<Trainer, Failur
     };
     let steps = WARM_UP + options.steps;
     let setup = setup(steps, options.batch * options.steps, lora.dropout);
-    let decoder = load_decoder(checkpoint, options.base.as_is)?;
+    let decoder = load_decoder(checkpoint, options.base.as_is, "f32")?;
     let recompute = options.base.recompute;
     Trainer::new(decoder, lora, &Method::default(), &setup, recompute)
 }

@@ -186,6 +186,7 @@ fn of_answer(error: &AnswerError) -> Exit {
         AnswerError::Bundle(error) => of_bundle(error),
         AnswerError::Setting { .. }
         | AnswerError::Device { .. }
+        | AnswerError::IntegersOn { .. }
         | AnswerError::WritesNothing
         | AnswerError::Generate(GenerateError::Setting(_)) => Exit::Usage,
         AnswerError::Generate(GenerateError::NotFinite { .. }) => Exit::Training,

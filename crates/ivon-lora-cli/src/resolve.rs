@@ -303,7 +303,7 @@ mod tests {
             --beta1 0.8 --beta2 0.999 --weight-decay 0.01 --clip-radius 0.3 --mc-samples 2 --rescale-lr --max-grad-norm 1 --steps 7 \
             --batch-size 3 --accumulation 2 --schedule constant --warmup 4 --eval-interval 5 --checkpoint-interval 6 --keep-best ece \
             --patience 2 --seed 9 --rank 2 --alpha 3 --dropout 0.2 --target-modules all-linear --samples 11 --scale 0.7 --include-text \
-            --device cuda --threads 2 --base-precision as-is --recompute --task sst2 --scoring answer --chat-template --max-length 99 \
+            --device cuda --threads 2 --base-precision as-is --compute int8 --recompute --task sst2 --scoring answer --chat-template --max-length 99 \
             --train-limit 20 --eval-limit 30 --label-reading word --id-field key --loss-on all";
         let written = toml::to_string(&config("", flags)).unwrap();
         let table: toml::Table = toml::from_str(&written).unwrap();

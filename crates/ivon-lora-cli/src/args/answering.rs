@@ -41,6 +41,9 @@ pub struct PredictionArgs {
     /// Include the prompts in the predictions
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub include_text: Option<bool>,
+    /// In which numbers products with the base's weights are computed: f32, or int8 on a CPU
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
+    pub compute: String,
     /// cpu, cuda, rocm, metal, vulkan or wgpu
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: String,

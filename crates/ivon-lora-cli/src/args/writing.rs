@@ -68,6 +68,9 @@ pub struct WritingArgs {
     /// How the base is kept: as-is, as it lies in the file; f32, bf16 or q8_0
     #[arg(long, value_name = "HOW", default_value = "as-is")]
     pub base_precision: String,
+    /// In which numbers products with the base's weights are computed: f32, or int8 on a CPU
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
+    pub compute: String,
     /// cpu, cuda, rocm, metal, vulkan or wgpu
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: String,

@@ -10,7 +10,7 @@ use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Watch};
 
-use super::writing::{agreement, similarity, wrong_flag};
+use super::writing::{agreement, compute, similarity, wrong_flag};
 use super::{Place, prepare_for, role_named, stopped};
 use crate::args::{EvaluateArgs, PredictionArgs, TaskFlags};
 use crate::exit::{CliError, Exit, Failure};
@@ -157,6 +157,7 @@ pub fn answer_options(
     Ok(AnswerOptions {
         base: BaseOptions {
             device: prediction.device.clone(),
+            compute: compute(&prediction.compute)?,
             ..BaseOptions::default()
         },
         task: named(task, &described)?,

@@ -6,7 +6,7 @@ use ivon_lora::answer::{BaseOptions, Generator, GeneratorOptions};
 use ivon_lora::data::ChatSetting;
 use ivon_lora::generate::{Sampling, WriteOptions};
 use ivon_lora::metrics::text::{Agreement, Similarity};
-use ivon_lora::model::BasePrecision;
+use ivon_lora::model::{BasePrecision, Compute};
 use ivon_lora::settings::SettingError;
 use ivon_lora::watch::Event;
 
@@ -83,6 +83,7 @@ fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOp
         base: BaseOptions {
             device: args.device.clone(),
             precision: precision(&args.base_precision)?,
+            compute: compute(&args.compute)?,
             ..BaseOptions::default()
         },
         adapter: None,
@@ -94,6 +95,18 @@ fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOp
         scale: args.scale,
         seed: args.seed,
         uncertainty: request.uncertainty,
+    })
+}
+
+/// In which numbers products are computed, by the flag's value.
+///
+/// # Errors
+/// If it is none of them.
+pub fn compute(name: &str) -> Result<Compute, CliError> {
+    serde_json::from_value(name.into()).map_err(|_| {
+        let names = ["f32", "int8"];
+        let message = format!("`--compute` is `{name}`, expected `f32` or `int8`");
+        CliError::usage(message, did_you_mean(name, names))
     })
 }
 

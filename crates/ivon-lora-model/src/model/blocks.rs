@@ -92,11 +92,12 @@ pub fn integer_row(
         Encoding::Q4_0 => {
             for (block, (integers, scale)) in bytes.as_chunks::<18>().0.iter().zip(to) {
                 let [low, high, nibbles @ ..] = block;
-                for (i, &byte) in nibbles.iter().enumerate() {
-                    // (q − 8) · 16 in the high half of a byte.
-                    integers[i] = ((byte << 4) ^ 0x80).cast_signed();
-                    integers[i + 16] = ((byte & 0xf0) ^ 0x80).cast_signed();
-                }
+                // (q − 8) · 16, in the high half of a byte.
+                let (first, second) = integers.split_at_mut(16);
+                let first = first.iter_mut().zip(nibbles);
+                first.for_each(|(to, byte)| *to = ((byte << 4) ^ 0x80).cast_signed());
+                let second = second.iter_mut().zip(nibbles);
+                second.for_each(|(to, byte)| *to = ((byte & 0xf0) ^ 0x80).cast_signed());
                 *scale = half_to_f32([*low, *high]) / 16.0;
             }
         }

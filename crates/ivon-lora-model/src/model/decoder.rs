@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 
 use super::checkpoint::Checkpoint;
+use super::compute::Compute;
 use super::config::DecoderConfig;
 use super::error::ModelError;
 use super::layer_vector::LayerVector;
 use super::matrix::FrozenMatrix;
 use super::projection::{LinearShape, Projection};
+use super::tensor::StoredTensor;
 
 /// A frozen linear layer y = W x + b.
 #[derive(Clone, Debug)]
@@ -125,9 +127,24 @@ impl Decoder {
     /// # Errors
     /// If a tensor is missing, has another shape or cannot be decoded.
     pub fn load(checkpoint: &Checkpoint, precision: BasePrecision) -> Result<Self, ModelError> {
+        Self::load_for(checkpoint, precision, Compute::F32)
+    }
+
+    /// [`Self::load`] for products with the linear layers in these numbers. In 8-bit integers,
+    /// floating-point weights are kept in blocks of Q8_0, and in bf16 where rows are no whole number
+    /// of blocks.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(
+        checkpoint: &Checkpoint,
+        precision: BasePrecision,
+        compute: Compute,
+    ) -> Result<Self, ModelError> {
         let stored = Stored {
             checkpoint,
             precision,
+            compute,
         };
         compose(checkpoint.config(), &stored)
     }
@@ -256,6 +273,18 @@ fn linear<S: Source>(
 struct Stored<'a> {
     checkpoint: &'a Checkpoint,
     precision: BasePrecision,
+    compute: Compute,
+}
+
+impl Stored<'_> {
+    /// Whether a weight would be kept in floating-point numbers.
+    fn is_float(&self, stored: &StoredTensor<'_>) -> bool {
+        match self.precision {
+            BasePrecision::F32 | BasePrecision::Bf16 => true,
+            BasePrecision::AsIs => stored.encoding.block().0 == 1,
+            BasePrecision::Q8_0 => false,
+        }
+    }
 }
 
 impl Source for Stored<'_> {
@@ -264,6 +293,9 @@ impl Source for Stored<'_> {
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<FrozenMatrix, ModelError> {
         let stored = self.checkpoint.tensor_of(name, &shape)?;
         let matrix = match self.precision {
+            _ if self.compute == Compute::Int8 && self.is_float(&stored) => {
+                FrozenMatrix::in_blocks(&stored).unwrap_or_else(|| FrozenMatrix::rounded(&stored))
+            }
             BasePrecision::F32 => FrozenMatrix::widened(&stored),
             BasePrecision::Bf16 => FrozenMatrix::rounded(&stored),
             BasePrecision::AsIs => FrozenMatrix::kept(&stored),
@@ -275,7 +307,7 @@ impl Source for Stored<'_> {
             }
         };
         self.checkpoint.release(&stored);
-        Ok(matrix)
+        Ok(matrix.computed_in(self.compute))
     }
 
     /// Only the rows that are looked up come into memory.

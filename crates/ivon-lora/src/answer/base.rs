@@ -9,7 +9,9 @@ use crate::bundle::BaseRecord;
 use crate::data::Tokenizer;
 use crate::forward::{Decoding, Network};
 use crate::generate::Writer;
-use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, HubSettings, ModelError};
+use crate::model::{
+    BasePrecision, Checkpoint, Compute, Decoder, DecoderConfig, HubSettings, ModelError,
+};
 use crate::watch::{Event, Watch};
 
 /// The device of a base and the precision of its weights.
@@ -19,6 +21,8 @@ pub struct BaseOptions {
     pub device: String,
     /// The precision of the weights.
     pub precision: BasePrecision,
+    /// In which numbers products with the weights are computed.
+    pub compute: Compute,
     /// Recompute activations in the backward pass: a third more work, a fraction of the memory.
     pub recompute: bool,
 }
@@ -28,6 +32,7 @@ impl Default for BaseOptions {
         Self {
             device: "cpu".into(),
             precision: BasePrecision::F32,
+            compute: Compute::F32,
             recompute: false,
         }
     }
@@ -64,8 +69,12 @@ impl Base {
     ///
     /// # Errors
     /// If a tensor is missing or malformed, the tokenizer cannot be used, or the device is not in
-    /// this build.
+    /// this build or does not compute in integers.
     pub fn load(checkpoint: &Checkpoint, options: &BaseOptions) -> Result<Self, AnswerError> {
+        if options.compute == Compute::Int8 && options.device != "cpu" {
+            let device = options.device.clone();
+            return Err(AnswerError::IntegersOn { device });
+        }
         let device = device_named(&options.device)?;
         let tokenizer = checkpoint.tokenizer()?;
         let mut record = BaseRecord::new(
@@ -75,7 +84,7 @@ impl Base {
         );
         record.revision = checkpoint.revision().map(str::to_string);
         let parameters = checkpoint.parameters();
-        let decoder = Decoder::load(checkpoint, options.precision)?;
+        let decoder = Decoder::load_for(checkpoint, options.precision, options.compute)?;
         let bytes = decoder.bytes();
         Ok(Self {
             network: Network::new(decoder, &device, options.recompute),
@@ -174,6 +183,24 @@ fn is_hub_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::golden;
+
+    #[test]
+    fn integers_are_refused_where_they_are_not_computed() {
+        let folder = golden().join("tiny/llama");
+        let checkpoint = Checkpoint::open(folder.to_str().unwrap()).unwrap();
+        let options = BaseOptions {
+            device: "cuda".into(),
+            compute: Compute::Int8,
+            ..BaseOptions::default()
+        };
+        let refused = Base::load(&checkpoint, &options).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "products of 8-bit integers are computed on the CPU only, and the device is `cuda`"
+        );
+        assert!(refused.hint().is_some());
+    }
 
     #[test]
     fn only_what_looks_like_a_name_of_the_hub_is_compared() {

@@ -41,6 +41,11 @@ pub enum AnswerError {
     /// The device is not in this build, or unknown.
     #[error("this build has no device `{device}`, it has {known}")]
     Device { device: String, known: String },
+    /// The device has no products of integers.
+    #[error(
+        "products of 8-bit integers are computed on the CPU only, and the device is `{device}`"
+    )]
+    IntegersOn { device: String },
     /// It is not known which rows played a role.
     #[error("no row of `{}` is known to be of the role {role}: {reason}", path.display())]
     UnknownRole {
@@ -104,6 +109,7 @@ impl AnswerError {
                 .into(),
                 _ => sentence!("use `{}`", setting_to("device", "cpu")),
             }),
+            Self::IntegersOn { .. } => Some(sentence!("use `{}`", setting_to("compute", "f32"))),
             Self::UnknownRole { .. } => Some(sentence!(
                 "name a file of rows that it was not trained on with `{}`",
                 setting("data")

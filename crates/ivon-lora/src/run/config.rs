@@ -10,7 +10,7 @@ use crate::answer::BaseOptions;
 use crate::data::DataConfig;
 use crate::lora::{Adapter, LoraConfig};
 use crate::method::{Method, Settings};
-use crate::model::BasePrecision;
+use crate::model::{BasePrecision, Compute};
 use crate::predict::EvaluationOptions;
 use crate::settings::{Key, Kind, SettingError};
 use crate::train::TrainConfig;
@@ -238,6 +238,8 @@ pub struct ModelConfig {
     pub threads: Option<usize>,
     /// How the base's weights are kept.
     pub base_precision: BasePrecision,
+    /// In which numbers the products with the base's weights are computed.
+    pub compute: Compute,
     /// Keep less for the backward pass and compute it again: a third more work, a fraction of the
     /// memory.
     pub recompute: bool,
@@ -248,12 +250,13 @@ impl ModelConfig {
     pub const DEVICES: &[&str] = &["cpu", "cuda", "rocm", "metal", "vulkan", "wgpu"];
 
     /// A row for each key of its table.
-    pub const KEYS: [Key; 6] = [
+    pub const KEYS: [Key; 7] = [
         Key::new("path", Kind::Text, "A Hugging Face folder, a .gguf file, or a hub name org/name[@revision].").with_flag("model", "MODEL").with_example("\"HuggingFaceTB/SmolLM2-135M\""),
         Key::new("adapter", Kind::Path, "A PEFT folder to start the adapter from.").with_flag("adapter", "FOLDER").with_example("\"runs/earlier/adapter\""),
         Key::new("device", Kind::OneOf(Self::DEVICES), "Where to compute; all but cpu need a build with the feature of that name.").with_flag("device", "NAME"),
         Key::new("threads", Kind::Whole, "Threads of the CPU; all by default.").with_flag("threads", "N").with_example("2"),
         Key::new("base_precision", Kind::OneOf(&["f32", "bf16", "q8_0", "as-is"]), "How the base is kept: widened to f32, rounded to bf16 or to GGUF's blocks of q8_0 (a quarter of f32), or as-is, as it lies in the file.").with_flag("base-precision", "HOW"),
+        Key::new("compute", Kind::OneOf(&["f32", "int8"]), "In which numbers products with the base's weights are computed: f32, or 8-bit integers, faster and with an error of about 1 % in each product; cpu only. With int8, weights that base_precision would keep in f32 or bf16 are kept in blocks of q8_0.").with_flag("compute", "NUMBERS"),
         Key::new("recompute", Kind::Switch, "Keep less for the backward pass and compute it again: a third more work, a fraction of the memory.").with_flag("recompute", "true|false"),
     ];
 }
@@ -264,6 +267,7 @@ impl ModelConfig {
         BaseOptions {
             device: self.device.clone(),
             precision: self.base_precision,
+            compute: self.compute,
             recompute: self.recompute,
         }
     }
@@ -277,6 +281,7 @@ impl Default for ModelConfig {
             device: "cpu".into(),
             threads: None,
             base_precision: BasePrecision::F32,
+            compute: Compute::F32,
             recompute: false,
         }
     }

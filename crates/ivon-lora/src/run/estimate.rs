@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use super::RunConfig;
+use super::{ModelConfig, RunConfig};
 use crate::data::{Encoded, TextTarget};
 use crate::kernel::{self, Output};
 use crate::method::Passes;
-use crate::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Mixer};
+use crate::model::{BasePrecision, Checkpoint, Compute, DecoderConfig, LayerKind, Mixer};
 use crate::predict::common_prefix;
 use crate::train::Length;
 
@@ -59,7 +59,7 @@ impl Estimate {
         let fitting = settings.fitting_passes(train.len());
         let rate = measured_rate();
         Self {
-            base_bytes: base_bytes(config.model.base_precision, checkpoint),
+            base_bytes: base_bytes(&config.model, checkpoint),
             step_bytes: step_bytes(config, checkpoint.config(), train),
             device_bytes: device_bytes(config, checkpoint.config(), train),
             training_seconds: work.training(train) / rate,
@@ -215,7 +215,7 @@ fn linear_weights(decoder: &DecoderConfig) -> f64 {
     sizes.sum::<usize>() as f64
 }
 
-fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
+fn base_bytes(model: &ModelConfig, checkpoint: &Checkpoint) -> f64 {
     let decoder = checkpoint.config();
     let stored = |name: &str| {
         checkpoint
@@ -223,7 +223,10 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
             .map_or(0, |tensor| tensor.bytes.len()) as f64
     };
     // Of the tables only the rows that are looked up come into memory.
-    match precision {
+    match model.base_precision {
+        BasePrecision::F32 | BasePrecision::Bf16 if model.compute == Compute::Int8 => {
+            34.0 / 32.0 * linear_weights(decoder)
+        }
         BasePrecision::F32 => 4.0 * linear_weights(decoder),
         BasePrecision::Bf16 => 2.0 * linear_weights(decoder),
         BasePrecision::Q8_0 => 34.0 / 32.0 * linear_weights(decoder),

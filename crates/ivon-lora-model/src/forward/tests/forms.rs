@@ -1,7 +1,7 @@
 //! The forms of the pass against each other: dropout, windows, threads, and a base in blocks.
 
 use super::*;
-use crate::model::{FrozenMatrix, Projection};
+use crate::model::{Compute, FrozenMatrix, Projection};
 use crate::testing::golden;
 
 /// Layers of two kinds: the middle one has a window and another rotary base.
@@ -169,4 +169,28 @@ fn logits_of_a_base_rounded_to_blocks_are_near_those_of_f32() {
     );
     // Half a 127th of the largest of 32 weights is 0.5 % of a weight; 18 layers add up.
     agree(&found, &of(wide), 0.1, "rounded to blocks");
+}
+
+#[test]
+fn logits_and_gradients_in_integers_are_near_those_in_f32() {
+    let expected = stated("llama", "expected");
+    let (batch, exact) = (batch(&expected), decoder("llama"));
+    let folder = golden().join("tiny/llama");
+    let checkpoint = Checkpoint::open(folder.to_str().unwrap()).unwrap();
+    let rounded = Decoder::load_for(&checkpoint, BasePrecision::F32, Compute::Int8).unwrap();
+    let of = |decoder: Decoder| {
+        let network = Network::new(decoder, &Device::flex(), false);
+        let adapter = everywhere(&network).train();
+        let found = loss(&network, &batch, &adapter, None, &expected);
+        let logits = logits(&network, &batch, &Adapter::empty());
+        (logits, gradients(&adapter, found))
+    };
+    let ((exact, exact_gradients), (rounded, rounded_gradients)) = (of(exact), of(rounded));
+    assert!(exact != rounded);
+    agree(&rounded, &exact, 0.15, "logits");
+    for ((path, exact), (_, rounded)) in exact_gradients.iter().zip(&rounded_gradients) {
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+        let cosine = dot(exact, rounded) / (dot(exact, exact) * dot(rounded, rounded)).sqrt();
+        assert!(cosine > 0.99, "{path}: {cosine}");
+    }
 }

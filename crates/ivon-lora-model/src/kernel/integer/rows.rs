@@ -20,7 +20,7 @@ const OUTLIER: f32 = 24.0;
 /// A block whose numbers are all smaller is zero: 127 / largest would not be finite.
 const SMALLEST: f32 = 1e-36;
 /// The maximum depth of a piece, about: two panels of it and a few rows of x fit the L1 cache.
-const DEPTH: usize = 768;
+const DEPTH: usize = 1024;
 /// Rows of a task, at least.
 const ROWS: usize = 8;
 
