@@ -31,7 +31,7 @@ const PANELS: usize = 4;
 pub fn apply_to_few(x: &[f32], outputs: Vec<Output<'_>>) {
     let (integers, outputs): (Vec<_>, Vec<_>) = outputs
         .into_iter()
-        .partition(|output| output.matrix.compute() == Compute::Int8);
+        .partition(|output| is_integer(output.matrix));
     integer::apply(x, integers);
     let outputs: Vec<_> = outputs
         .into_iter()
@@ -71,6 +71,16 @@ pub fn apply_to_few(x: &[f32], outputs: Vec<Output<'_>>) {
             });
         }
     });
+}
+
+/// Whether a matrix is multiplied in integers: not if they would have to be made of its blocks for a
+/// few rows, which takes longer than the product in f32.
+fn is_integer(matrix: &FrozenMatrix) -> bool {
+    let has_integers = match matrix.values() {
+        Values::F32(_) => false,
+        Values::Encoded { encoding, .. } => matches!(encoding, Encoding::Q8_0 | Encoding::Q4_0),
+    };
+    has_integers && matrix.compute() == Compute::Int8
 }
 
 /// The number of rows of W in a task: enough to be read at full speed, and few enough for their

