@@ -147,7 +147,7 @@ impl DecideReport {
                 format!("promise: {}", decision.promise),
                 basis,
             ],
-            (None, Some(shortfall)) => vec![format!("no rule: {shortfall}"), basis],
+            (None, Some(shortfall)) => vec![shortfall.to_string(), basis],
             (None, None) => vec![basis],
         }
     }

@@ -166,7 +166,7 @@ impl SetDemand {
             // 0.9 · 10 may come out a rounding error above 9.
             Promise::InExpectation => ((count as f64 + 1.0) * self.coverage - 1e-9).ceil() as usize,
             Promise::WithProbability(confidence) => {
-                let level = 1.0 - confidence;
+                let level = self.level(confidence);
                 let keeps =
                     |k: usize| binomial_tail(count, 1.0 - self.coverage, count - k) <= level;
                 // The tail falls in k.
@@ -185,6 +185,11 @@ impl SetDemand {
         (rank <= count).then_some(rank.max(1))
     }
 
+    /// δ of one quantile: divided among the classes, all of which are covered together.
+    fn level(&self, confidence: f64) -> f64 {
+        (1.0 - confidence) / self.by_class.unwrap_or(1) as f64
+    }
+
     /// The fewest rows that leave any answer out.
     fn fewest(&self) -> usize {
         match self.promise {
@@ -193,7 +198,7 @@ impl SetDemand {
                 .ceil()
                 .max(1.0) as usize,
             Promise::WithProbability(confidence) => {
-                super::fewest_rows(1.0 - self.coverage, 1.0 - confidence)
+                super::fewest_rows(1.0 - self.coverage, self.level(confidence))
             }
         }
     }
@@ -332,6 +337,24 @@ mod tests {
             "{violations}"
         );
         assert!(violations > 300, "{violations}");
+    }
+
+    #[test]
+    fn a_confidence_is_for_all_classes_together() {
+        let alone = SetDemand {
+            by_class: None,
+            ..demand(Nonconformity::Lac, Promise::WithProbability(0.9))
+        };
+        let of_five = SetDemand {
+            by_class: Some(5),
+            ..alone
+        };
+        let of_one = SetDemand {
+            promise: Promise::WithProbability(0.98),
+            ..alone
+        };
+        assert_eq!(of_five.rank(500), of_one.rank(500));
+        assert!(of_five.rank(500) > alone.rank(500));
     }
 
     #[test]

@@ -643,7 +643,11 @@ mod tests {
                 .collect(),
         };
         let demand = Demand::error(0.05, 0.9);
-        let alone = demand.rule(&[good.clone()]).unwrap().rule().unwrap();
+        let alone = demand
+            .rule(std::slice::from_ref(&good))
+            .unwrap()
+            .rule()
+            .unwrap();
         let both = demand.rule(&[blind, good]).unwrap().rule().unwrap();
         assert_eq!(both.score, DecisionScore::Confidence);
         assert!(both.answered <= alone.answered && both.answered > 0);
