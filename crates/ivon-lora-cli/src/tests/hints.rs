@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 25] = [
+const BEGINNINGS: [&str; 26] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
@@ -44,6 +44,7 @@ const BEGINNINGS: [&str; 25] = [
     "scale r",
     "decide r",
     "decide r --max-error 0.05",
+    "decide r --max-cost-per-case 0.1",
     "prune r",
     "prune r --share 0.5 --out o",
     "shift r --to n=d",

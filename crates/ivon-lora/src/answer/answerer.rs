@@ -6,15 +6,16 @@ use super::base::{open_checkpoint, other_base};
 use super::decided::{self, Deciding};
 use super::example_set::ExampleSet;
 use super::lines::PredictedRow;
+use super::options::AnswerOptions;
 use super::prediction::{PREDICTIONS_FILE, Prediction, predictions, write_predictions};
 use super::report::{AnswerRule, EVALUATION_FILE, EvaluationReport, Temperatures};
 use super::rows::{Questions, RowOptions, RowSource, labelled_files};
 use super::trained_rows::{of_role, warn_of_trained};
-use super::{AnswerError, Base, BaseOptions};
+use super::{AnswerError, Base};
 use crate::bundle::{Bundle, BundleError, Decision, PredictWith, Sidecar, locate_adapter};
 use crate::data::{
-    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, LabelReading, Question, Role, Source,
-    Task, TaskReader, Tokenizer,
+    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Question, Role, Source, Task,
+    TaskReader, Tokenizer,
 };
 use crate::files;
 use crate::lora::{Draw, check_base_tables};
@@ -22,28 +23,6 @@ use crate::metrics::PredictedDocument;
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{EvaluationOptions, Predictor, SetProbabilities};
 use crate::watch::{Event, Progress, Stage, Watch};
-
-/// How questions are answered. What is absent is taken from the adapter's `ivon_lora.json`.
-#[derive(Clone, Debug, Default)]
-pub struct AnswerOptions {
-    /// Device and precision of the base.
-    pub base: BaseOptions,
-    /// A task, for an adapter that names none.
-    pub task: Option<Task>,
-    /// A chat template, in place of the adapter's.
-    pub chat_template: Option<ChatSetting>,
-    /// How labels are read if there are two ways; by default as the task says.
-    pub label_reading: Option<LabelReading>,
-    /// The field with a row's id; by default the usual ones.
-    pub id_field: Option<String>,
-    /// Number of draws.
-    pub samples: Option<usize>,
-    /// τ.
-    pub scale: Option<f64>,
-    /// Whether the adapter's decision rule is applied, if it has one: with the draws, τ and
-    /// temperature that it is about.
-    pub decide: bool,
-}
 
 /// Labelled rows of a file or a folder, to be scored.
 #[derive(Clone, Debug, Default)]

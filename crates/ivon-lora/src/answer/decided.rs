@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::options::AnswerOptions;
 use super::report::answers_of;
-use super::{AnswerError, AnswerOptions, DecisionWord, Prediction};
+use super::{AnswerError, DecisionWord, Prediction};
 use crate::bundle::{Decision, DecisionPredictions, PredictWith};
 use crate::data::{EncodedSet, Task};
 use crate::decide::{Case, ConformalMartingale, Evidence, KolmogorovSmirnov, Verdict};

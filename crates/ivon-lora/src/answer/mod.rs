@@ -2,6 +2,7 @@
 
 mod error;
 mod base;
+mod options;
 mod report;
 mod prediction;
 mod decided;
@@ -21,7 +22,7 @@ mod generator;
 
 pub use answer_report::{AnswerReport, ChosenAnswers, Judgement};
 pub use answered_prompt::{ANSWERS_FILE, AnsweredPrompt};
-pub use answerer::{AnswerOptions, Answerer, Evaluation, LabelledRows};
+pub use answerer::{Answerer, Evaluation, LabelledRows};
 pub(crate) use base::open_checkpoint;
 pub use base::{Base, BaseOptions, device_named};
 pub use decided::{evidence, own_uniform};
@@ -29,6 +30,7 @@ pub use error::AnswerError;
 pub use example_set::ExampleSet;
 pub use generator::{Generator, GeneratorOptions};
 pub use lines::{LineFormat, PredictedRow, write_lines};
+pub use options::AnswerOptions;
 pub use prediction::{DecisionWord, PREDICTIONS_FILE, Prediction, read_predictions};
 pub(crate) use prediction::{predictions, tokens_of, write_predictions};
 pub use ranking::{RankedBy, RankedRow};
