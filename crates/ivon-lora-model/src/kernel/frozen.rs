@@ -19,7 +19,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::integer;
-use super::output::{Direction, Onto, Output};
+use super::output::{Direction, Onto, Output, column_blocks, sum_of_products};
 use super::panels::{turn_panels, widen, widen_turned};
 use super::product::Shared;
 use super::tile::{Step, block_unit};
@@ -47,11 +47,9 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
     let outputs = outputs.into_iter();
     let outputs: Vec<_> = outputs.map(|output| forward_product(x, output)).collect();
     let tasks = outputs.iter().flat_map(|output| {
-        output
-            .0
-            .cut
-            .blocks(output.0.matrix.rows())
-            .map(move |block| (output, block))
+        let factor = &output.0;
+        let blocks = column_blocks(factor.matrix.rows(), factor.cut.columns);
+        blocks.into_iter().map(move |block| (output, block))
     });
     tasks
         .collect::<Vec<_>>()
@@ -85,7 +83,7 @@ pub(super) fn apply_rows(x: &[f32], matrix: &FrozenMatrix, rows: Range<usize>, y
     if is_integer(matrix) {
         return integer::apply_rows(x, matrix, rows, y);
     }
-    FrozenFactor::new(Direction::Forward, x, matrix, rows).multiply_all(y, Onto::Nothing);
+    FrozenFactor::new(Direction::Forward, x, matrix, rows).multiply_all(y, false);
 }
 
 /// dx `[n, in]` ← dx + dy `[n, rows]` · W for some rows of W `[out, in]`.
@@ -98,7 +96,7 @@ pub(super) fn add_rows_transposed(
     if is_integer(matrix) {
         return integer::add_rows_transposed(dy, matrix, rows, dx);
     }
-    FrozenFactor::new(Direction::Backward, dy, matrix, rows).multiply_all(dx, Onto::Result);
+    FrozenFactor::new(Direction::Backward, dy, matrix, rows).multiply_all(dx, true);
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
@@ -120,17 +118,8 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
             "matrices with as many columns"
         );
     }
-    let blocks: Vec<Range<usize>> = factors[0].cut.blocks(columns).collect();
-    let dx = Shared::new(dx);
-    blocks.into_par_iter().with_max_len(1).for_each(|block| {
-        for (index, factor) in factors.iter().enumerate() {
-            let onto = match add || index > 0 {
-                true => Onto::Result,
-                false => Onto::Nothing,
-            };
-            factor.multiply(block.clone(), dx, onto);
-        }
-    });
+    let blocks = column_blocks(columns, factors[0].cut.columns);
+    sum_of_products(&factors, blocks, dx, add, FrozenFactor::multiply);
 }
 
 /// The factors of a backward product, with the same columns in a block for all of them, so that
@@ -188,12 +177,6 @@ impl Cut {
             depth: self.depth.min(PANELS / columns).max(8),
         }
     }
-
-    fn blocks(self, columns: usize) -> impl Iterator<Item = Range<usize>> {
-        (0..columns)
-            .step_by(self.columns)
-            .map(move |start| start..columns.min(start + self.columns))
-    }
 }
 
 thread_local! {
@@ -229,14 +212,12 @@ impl<'a> FrozenFactor<'a> {
         }
     }
 
-    /// Writes the whole product, added to `onto`, to `out`.
-    fn multiply_all(&self, out: &mut [f32], onto: Onto<'_>) {
+    /// Writes the whole product to `out`, onto what is there if `add`.
+    fn multiply_all(&self, out: &mut [f32], add: bool) {
         self.check(out.len());
         let [_, columns] = self.shape();
-        let out = Shared::new(out);
-        let blocks: Vec<Range<usize>> = self.cut.blocks(columns).collect();
-        let blocks = blocks.into_par_iter().with_max_len(1);
-        blocks.for_each(|block| self.multiply(block, out, onto));
+        let blocks = column_blocks(columns, self.cut.columns);
+        sum_of_products(std::slice::from_ref(self), blocks, out, add, Self::multiply);
     }
 
     /// The depth of the product, and the columns of its result.

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use self::panels::Scratch;
 use self::rows::{Outlier, RoundedRows};
 use self::tile::{BLOCK, Instructions, PanelBlock, SHIFT, Sums};
-use super::output::{Direction, Onto, Output};
+use super::output::{Direction, Onto, Output, column_blocks, sum_of_products};
 use super::product::Shared;
 use super::simd::wide;
 use crate::model::{FrozenMatrix, PANEL};
@@ -60,7 +60,7 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
     let outputs: Vec<_> = outputs.collect();
     let tasks = outputs.iter().flat_map(|output| {
         let blocks = output.0.blocks();
-        blocks.map(move |block| (output, block))
+        blocks.into_iter().map(move |block| (output, block))
     });
     let tasks = tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1);
     tasks.for_each(|((factor, y, onto), block)| factor.multiply(block, *y, *onto));
@@ -69,13 +69,13 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
 /// y `[n, rows]` ← x `[n, in]` · Wᵀ for some rows of W `[out, in]`.
 pub fn apply_rows(x: &[f32], matrix: &FrozenMatrix, rows: Range<usize>, y: &mut [f32]) {
     let x = RoundedRows::new(x, matrix.columns());
-    Factor::new(Direction::Forward, &x, matrix, rows).multiply_all(y, Onto::Nothing);
+    Factor::new(Direction::Forward, &x, matrix, rows).multiply_all(y, false);
 }
 
 /// dx `[n, in]` ← dx + dy `[n, rows]` · W for some rows of W `[out, in]`.
 pub fn add_rows_transposed(dy: &[f32], matrix: &FrozenMatrix, rows: Range<usize>, dx: &mut [f32]) {
     let dy = RoundedRows::new(dy, rows.len());
-    Factor::new(Direction::Backward, &dy, matrix, rows).multiply_all(dx, Onto::Result);
+    Factor::new(Direction::Backward, &dy, matrix, rows).multiply_all(dx, true);
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
@@ -96,17 +96,8 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
     let Some(first) = factors.first() else {
         return;
     };
-    let blocks: Vec<Range<usize>> = first.blocks().collect();
-    let dx = Shared::new(dx);
-    blocks.into_par_iter().with_max_len(1).for_each(|block| {
-        for (index, factor) in factors.iter().enumerate() {
-            let onto = match add || index > 0 {
-                true => Onto::Result,
-                false => Onto::Nothing,
-            };
-            factor.multiply(block.clone(), dx, onto);
-        }
-    });
+    let blocks = first.blocks();
+    sum_of_products(&factors, blocks, dx, add, Factor::multiply);
 }
 
 thread_local! {
@@ -161,10 +152,9 @@ impl<'a> Factor<'a> {
     }
 
     /// The columns of each task.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let ([_, columns], step) = (self.shape(), self.columns);
-        let starts = (0..columns).step_by(step);
-        starts.map(move |start| start..columns.min(start + step))
+    fn blocks(&self) -> Vec<Range<usize>> {
+        let [_, columns] = self.shape();
+        column_blocks(columns, self.columns)
     }
 
     /// Asserts that the result has so many numbers.
@@ -177,13 +167,11 @@ impl<'a> Factor<'a> {
         );
     }
 
-    /// Writes the whole product, added to `onto`, to `out`.
-    fn multiply_all(&self, out: &mut [f32], onto: Onto<'_>) {
+    /// Writes the whole product to `out`, onto what is there if `add`.
+    fn multiply_all(&self, out: &mut [f32], add: bool) {
         self.check(out.len());
-        let out = Shared::new(out);
-        let blocks: Vec<Range<usize>> = self.blocks().collect();
-        let blocks = blocks.into_par_iter().with_max_len(1);
-        blocks.for_each(|block| self.multiply(block, out, onto));
+        let product = std::slice::from_ref(self);
+        sum_of_products(product, self.blocks(), out, add, Self::multiply);
     }
 
     /// Writes the columns `block` of the product, added to `onto`, to `out`.
