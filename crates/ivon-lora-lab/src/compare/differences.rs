@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::form::Form;
 use super::predicted::{Predicted, paired_interval};
-use super::rows::{Row, TaskRows};
+use super::rows::{Member, Row, TaskRows};
 use ivon_lora::metrics::{ComparedScore, Table};
 
 /// Differences of all rows of a task's table from one of them.
@@ -86,13 +86,13 @@ impl DifferenceTable {
 
 fn difference(row: &Row, other: &Row, score: ComparedScore) -> Option<Difference> {
     let (ours, theirs) = same_seeds(row, other);
-    let interval = paired_interval(score, &ours, &theirs)?;
-    let losses = |of: &[&Predicted]| -> f64 {
-        let losses = of.iter().map(|one| one.scores().loss(score));
+    let interval = paired_interval(score, &predicted(&ours), &predicted(&theirs))?;
+    let mean = |of: &[&Member]| -> f64 {
+        let losses = of.iter().map(|member| member.scores.loss(score));
         losses.sum::<f64>() / of.len() as f64
     };
     Some(Difference {
-        mean: rounded(losses(&ours) - losses(&theirs)),
+        mean: rounded(mean(&ours) - mean(&theirs)),
         interval: interval.map(rounded),
     })
 }
@@ -102,18 +102,20 @@ fn rounded(difference: f64) -> f64 {
     (difference * 1e4).round() / 1e4
 }
 
-/// The predictions of two rows under the seeds that both have.
-pub(super) fn same_seeds<'a>(
-    one: &'a Row,
-    other: &'a Row,
-) -> (Vec<&'a Predicted>, Vec<&'a Predicted>) {
-    let pair = |member| {
-        let member: &'a super::rows::Member = member;
+/// The members of two rows under the seeds that both have, where both have predictions.
+pub(super) fn same_seeds<'a>(one: &'a Row, other: &'a Row) -> (Vec<&'a Member>, Vec<&'a Member>) {
+    let pair = |member: &'a Member| {
         let mut others = other.members.iter();
         let other = others.find(|other| other.seed == member.seed)?;
-        Some((member.predictions.as_ref()?, other.predictions.as_ref()?))
+        (member.predictions.is_some() && other.predictions.is_some()).then_some((member, other))
     };
     one.members.iter().filter_map(pair).unzip()
+}
+
+/// The predictions of members.
+pub(super) fn predicted<'a>(members: &[&'a Member]) -> Vec<&'a Predicted> {
+    let predictions = members.iter().filter_map(|one| one.predictions.as_ref());
+    predictions.collect()
 }
 
 #[cfg(test)]

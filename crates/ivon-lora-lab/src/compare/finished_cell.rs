@@ -32,7 +32,7 @@ pub(super) struct FinishedCell<'a> {
     /// Whether the mean is no row of its own: it is that of the method that trained it, or a member
     /// alone, which is no ensemble.
     is_mean_of_another: bool,
-    pub scored: ScoredRows,
+    pub scored: CellPredictions,
     seconds: Seconds,
     pub calibrate_labels: usize,
     pub other_sets: Vec<SetUncertainty>,
@@ -41,7 +41,7 @@ pub(super) struct FinishedCell<'a> {
 }
 
 /// The test rows of a cell with their predictions.
-pub(super) struct ScoredRows {
+pub(super) struct CellPredictions {
     pub ids: Vec<String>,
     /// The labels of questions; empty of texts.
     pub labels: Vec<usize>,
@@ -61,7 +61,7 @@ struct RowPredictions {
     tokens: Vec<TokenSums>,
 }
 
-impl ScoredRows {
+impl CellPredictions {
     /// Those of questions.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl<'a> FinishedCell<'a> {
             calibrate_labels: 0,
             other_sets: Vec::new(),
             extra: extra_numbers(&folder.join(ADAPTER_FOLDER)),
-            scored: scored_rows(&run, folder)?,
+            scored: predictions_of(&run, folder)?,
         })
     }
 
@@ -234,18 +234,18 @@ impl<'a> FinishedCell<'a> {
 }
 
 /// The test rows of a run's folder with their predictions.
-fn scored_rows(run: &RunRecord, folder: &Path) -> Result<ScoredRows, CompareError> {
+fn predictions_of(run: &RunRecord, folder: &Path) -> Result<CellPredictions, CompareError> {
     let malformed = |reason: &str| RunError::Malformed {
         path: folder.into(),
         reason: reason.into(),
     };
     if let Some(report) = &run.evaluation {
-        return Ok(ScoredRows::of_questions(report, &run.predictions)?);
+        return Ok(CellPredictions::of_questions(report, &run.predictions)?);
     }
     let report = run.texts.as_ref();
     let report = report.ok_or_else(|| malformed("it has no evaluation"))?;
     let lines = read_text_predictions(&folder.join(PREDICTIONS_FILE))?;
-    let scored = ScoredRows::of_texts(report, &lines);
+    let scored = CellPredictions::of_texts(report, &lines);
     Ok(scored.ok_or_else(|| malformed("its predictions have no sums over tokens"))?)
 }
 

@@ -10,7 +10,8 @@ use super::layout::folder_name;
 use super::scores::ScoreEntry;
 use super::table::{DETECTION, RowEntry, TaskTable};
 use crate::report::html::{
-    Cell, Figure, Section, document, figures as figure_grid, note, paragraph, table as html_table,
+    Cell, Figure, Section, document, figures as figure_grid, note, paragraph, plain_table,
+    table as html_table,
 };
 use crate::report::plot::{Axis, RangeRow, range_chart};
 
@@ -123,11 +124,8 @@ fn differences(task: &TaskTable) -> String {
     let Some(differences) = &task.differences else {
         return String::new();
     };
-    let table = differences.table();
-    let head: Vec<&str> = table.head.iter().map(String::as_str).collect();
-    let cells = |row: &Vec<String>| (row.iter().map(Cell::of).collect(), None);
-    let rows: Vec<_> = table.rows.iter().map(cells).collect();
-    paragraph(&format!("{}: {}.", task.task, differences.heading())) + &html_table(&head, 1, &rows)
+    paragraph(&format!("{}: {}.", task.task, differences.heading()))
+        + &plain_table(&differences.table())
 }
 
 /// How well uncertainties tell other sets from the task's test rows, where there are some.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::detection_table::DetectionTable;
-use super::differences::{DifferenceTable, same_seeds};
+use super::differences::{DifferenceTable, predicted, same_seeds};
 use super::form::Form;
 use super::predicted::{Predicted, paired_interval};
 use super::rows::{Member, Row, TaskRows};
@@ -441,7 +441,7 @@ fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
             return false;
         }
         let (one, other) = same_seeds(row, best);
-        let interval = paired_interval(score, &one, &other);
+        let interval = paired_interval(score, &predicted(&one), &predicted(&other));
         std::ptr::eq(row, best) || interval.is_some_and(|[low, high]| low <= 0.0 && high >= 0.0)
     };
     rows.iter().map(is_bold).collect()

@@ -2,6 +2,7 @@
 //! file.
 
 use crate::report::plot::{Picture, STYLE, escape};
+use ivon_lora::metrics::Table;
 
 /// The style of a page, besides that of its pictures.
 const PAGE_STYLE: &str = "\
@@ -192,6 +193,14 @@ pub fn table(head: &[&str], words: usize, rows: &[(Vec<Cell>, Option<String>)]) 
         "<div class=\"wide\"><table><thead><tr>{head}</tr></thead><tbody>{}</tbody></table></div>",
         rows.collect::<String>()
     )
+}
+
+/// The same of words alone, of which the first column is aligned to the left.
+pub fn plain_table(found: &Table) -> String {
+    let head: Vec<&str> = found.head.iter().map(String::as_str).collect();
+    let cells = |row: &Vec<String>| (row.iter().map(Cell::of).collect(), None);
+    let rows: Vec<_> = found.rows.iter().map(cells).collect();
+    table(&head, 1, &rows)
 }
 
 /// The class of a column, of which the first `words` hold words.

@@ -14,9 +14,7 @@ use ivon_lora::decide::{
     CostMatrix, DecisionScore, Demand, Evidence, LabelledCase, LabelledProbabilities, Limit,
     Nonconformity, Outcome, Promise, Rule, ScoreCases, SetDemand, expected_cost_rule,
 };
-use ivon_lora::metrics::{
-    Ground, LogProbabilities, Predictions, fit_temperature, mean_of_draws, preferred,
-};
+use ivon_lora::metrics::{LogProbabilities, Predictions, fit_temperature, mean_of_draws};
 use ivon_lora::predict::{EvaluationOptions, SetProbabilities};
 use ivon_lora::random::{Purpose, stream, uniform};
 use ivon_lora::settings::SettingError;
@@ -252,14 +250,12 @@ fn chosen(
         true => None,
         false => Some(part(&mean_of_draws(&evaluated.draws)?)?),
     };
-    let is_enough = Ground::of(&mean).check().is_ok();
-    let better = sampled
-        .filter(|sampled| is_enough && preferred(&[mean.losses(), sampled.losses()], 0) == 1);
-    let predict_with = match better {
-        Some(_) => PredictWith::Samples,
-        None => PredictWith::Mean,
+    let predict_with = PredictWith::preferred_by(&mean, sampled.as_ref());
+    let taken = match (predict_with, &sampled) {
+        (PredictWith::Samples, Some(sampled)) => sampled,
+        _ => &mean,
     };
-    let fitted = fit_temperature(better.as_ref().unwrap_or(&mean));
+    let fitted = fit_temperature(taken);
     Ok(DecisionPredictions {
         predict_with,
         temperature: fitted.map_or(1.0, |fitted| fitted.value),

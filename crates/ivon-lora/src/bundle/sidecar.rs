@@ -10,6 +10,7 @@ use super::BundleError;
 use crate::data::{KnownRows, Task};
 use crate::files;
 use crate::lora::portable_base_name;
+use crate::metrics::{Ground, Predictions, preferred};
 use crate::model::DecoderConfig;
 use crate::posterior::{PosteriorError, check_scale};
 
@@ -98,6 +99,20 @@ pub enum PredictWith {
     Mean,
     /// The average over draws.
     Samples,
+}
+
+impl PredictWith {
+    /// What labelled rows prefer: draws, where there are some, if their NLL is lower by more than a
+    /// standard error; the mean if the rows are too few to choose by.
+    pub fn preferred_by(mean: &Predictions, sampled: Option<&Predictions>) -> Self {
+        let Some(sampled) = sampled.filter(|_| Ground::of(mean).check().is_ok()) else {
+            return Self::Mean;
+        };
+        match preferred(&[mean.losses(), sampled.losses()], 0) {
+            1 => Self::Samples,
+            _ => Self::Mean,
+        }
+    }
 }
 
 /// The base that an adapter belongs to.

@@ -3,6 +3,8 @@
 
 use libm::lgamma;
 
+use crate::metrics::bisection;
+
 /// Terms of a sum smaller than its total by this factor do not change it.
 const NEGLIGIBLE: f64 = 1e-18;
 /// Halvings of [0, 1] for an end of an interval, down to a width of 1e-18.
@@ -96,25 +98,17 @@ pub fn fewest_rows(limit: f64, level: f64) -> usize {
 /// Without rows it is [0, 1].
 pub fn exact_interval(count: usize, errors: usize, confidence: f64) -> [f64; 2] {
     let side = 0.5 * (1.0 - confidence);
-    let last_above = |is_above: &dyn Fn(f64) -> bool| {
-        let (mut low, mut high) = (0.0, 1.0);
-        for _ in 0..HALVINGS {
-            let middle = 0.5 * (low + high);
-            if is_above(middle) {
-                low = middle
-            } else {
-                high = middle
-            }
-        }
-        0.5 * (low + high)
-    };
     let low = match errors {
         0 => 0.0,
-        _ => last_above(&|rate| 1.0 - binomial_tail(count, rate, errors - 1) < side),
+        _ => bisection([0.0, 1.0], HALVINGS, |rate| {
+            1.0 - binomial_tail(count, rate, errors - 1) >= side
+        }),
     };
     let high = match errors >= count {
         true => 1.0,
-        false => last_above(&|rate| binomial_tail(count, rate, errors) > side),
+        false => bisection([0.0, 1.0], HALVINGS, |rate| {
+            binomial_tail(count, rate, errors) <= side
+        }),
     };
     [low, high]
 }

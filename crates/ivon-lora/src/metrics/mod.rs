@@ -2,6 +2,7 @@
 //! knows of a model.
 
 mod error;
+mod bisection;
 mod predictions;
 mod predicted_document;
 mod calibration;
@@ -24,6 +25,7 @@ mod class_table;
 pub mod text;
 
 pub use crate::watch::MainScores;
+pub(crate) use bisection::bisection;
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
 pub use calibration::{
     Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,

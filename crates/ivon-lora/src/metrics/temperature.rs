@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bisection::bisection;
 use super::choice::{Ground, TooLittle};
 use super::predictions::{LogProbabilities, Predictions, log_softmax};
 
@@ -88,32 +89,23 @@ pub fn fit_temperature(predictions: &Predictions) -> Result<Temperature, NoTempe
         });
     }
     let is_rising = |logarithm: f64| loss.slope(logarithm) > 0.0;
-    let best = root(at(lowest - 1), at(lowest + 1), is_rising);
+    let best = bisection([at(lowest - 1), at(lowest + 1)], HALVINGS, is_rising);
     let ceiling = loss.value(best) + 0.5 * DROP;
     let is_above = |logarithm: f64| loss.value(logarithm) > ceiling;
     let below = (0..lowest).rev().find(|&index| values[index] > ceiling);
     let above = (lowest + 1..=STEPS).find(|&index| values[index] > ceiling);
     let first = below.map_or(low, |index| {
-        root(at(index), best, |logarithm| !is_above(logarithm))
+        bisection([at(index), best], HALVINGS, |logarithm| {
+            !is_above(logarithm)
+        })
     });
-    let last = above.map_or(high, |index| root(best, at(index), is_above));
+    let last = above.map_or(high, |index| {
+        bisection([best, at(index)], HALVINGS, is_above)
+    });
     Ok(Temperature {
         value: best.exp(),
         interval: [first.exp(), last.exp()],
     })
-}
-
-/// Where `is_past` becomes true, between `low` (false) and `high` (true).
-fn root(mut low: f64, mut high: f64, is_past: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..HALVINGS {
-        let middle = 0.5 * (low + high);
-        if is_past(middle) {
-            high = middle
-        } else {
-            low = middle
-        }
-    }
-    0.5 * (low + high)
 }
 
 /// J of a labelled set, as a function of ln T.

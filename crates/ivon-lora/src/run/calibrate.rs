@@ -5,9 +5,7 @@ use super::RunError;
 use crate::answer::{AnswerRule, Temperatures, labels};
 use crate::bundle::{Calibration, PredictWith};
 use crate::data::Encoded;
-use crate::metrics::{
-    Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred,
-};
+use crate::metrics::{NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws};
 use crate::predict::SetProbabilities;
 use crate::watch::Event;
 
@@ -34,7 +32,7 @@ impl CalibrateChoice {
             }
         };
         let mean = Predictions::new(evaluated.mean, labels)?;
-        let predict_with = choice(&mean, sampled.as_ref());
+        let predict_with = PredictWith::preferred_by(&mean, sampled.as_ref());
         let fitted = fit(&mean, sampled.as_ref());
         let sampled = sampled.as_ref().zip(Some(draws));
         let note = Event::Note(sentence(&mean, sampled, &fitted, predict_with));
@@ -103,17 +101,6 @@ fn temperatures(
             interval: at_mean.interval,
             interval_of_samples: of_samples.map(|found| found.interval),
         }),
-    }
-}
-
-/// Mean or samples.
-fn choice(mean: &Predictions, sampled: Option<&Predictions>) -> PredictWith {
-    let Some(sampled) = sampled.filter(|_| Ground::of(mean).check().is_ok()) else {
-        return PredictWith::Mean;
-    };
-    match preferred(&[mean.losses(), sampled.losses()], 0) {
-        1 => PredictWith::Samples,
-        _ => PredictWith::Mean,
     }
 }
 

@@ -6,13 +6,13 @@ use super::examples::ExampleRow;
 use super::figures::{self, Part};
 use super::{Distribution, RunPage};
 use crate::report::html::{
-    Cell, Section, document, figures as grid, note, paragraph, settings, table,
+    Cell, Section, document, figures as grid, note, paragraph, plain_table, settings, table,
 };
 use crate::report::plot::escape;
 use ivon_lora::answer::{AnswerReport, TextReport};
 use ivon_lora::bundle::AdapterSummary;
 use ivon_lora::metrics::{
-    Finding, Scores, Severity, Table, class_table, confusion_table, majority_sentence,
+    Finding, Scores, Severity, class_table, confusion_table, majority_sentence,
 };
 use ivon_lora::sentence::{Names, sentence, setting};
 
@@ -122,20 +122,11 @@ fn weights(adapter: Option<&AdapterSummary>) -> String {
 /// The tables below the pictures of a part.
 fn tables(part: Part, run: &RunPage) -> String {
     match (part, &run.shift) {
-        (Part::Shift, Some(report)) => plain(&report.scores()) + &plain(&report.detection()),
+        (Part::Shift, Some(report)) => {
+            plain_table(&report.scores()) + &plain_table(&report.detection())
+        }
         _ => String::new(),
     }
-}
-
-/// A table whose first column holds words.
-fn plain(found: &Table) -> String {
-    let head: Vec<&str> = found.head.iter().map(String::as_str).collect();
-    let rows: Vec<_> = found
-        .rows
-        .iter()
-        .map(|row| (row.iter().map(Cell::of).collect(), None))
-        .collect();
-    table(&head, 1, &rows)
 }
 
 fn scores(run: &RunPage) -> String {
@@ -183,7 +174,7 @@ fn text_scores(report: &TextReport) -> String {
         _ => " Under draws a token's probability is the mean over draws.".into(),
     };
     paragraph(&format!("{}.{in_words}", report.rows_named()))
-        + &plain(&report.table())
+        + &plain_table(&report.table())
         + &note(
             "In brackets the 95 % bootstrap interval over whole texts. NLL, perplexity, bits per byte and ECE: lower is better.",
         )
@@ -201,8 +192,8 @@ fn written(report: &AnswerReport) -> String {
     paragraph(&format!(
         "{prompts} prompts, {samples} samples for each. {right} of the answers at the mean are right: their {} is {right_from} or more.",
         report.quality.name()
-    )) + &plain(&report.chosen_table())
-        + &plain(&report.uncertainty_table())
+    )) + &plain_table(&report.chosen_table())
+        + &plain_table(&report.uncertainty_table())
         + &note(
             "AUROC: how often a wrong answer is less certain than a right one. PRR: the share of the way from a random to a perfect \
              order of rejection. AURC and error at 80 %: lower is better.",
@@ -260,14 +251,14 @@ fn classes(run: &RunPage) -> String {
         format!(
             "<h3>Confusion matrix</h3>{}",
             note("Rows by their label, columns by the answer that they are given.")
-        ) + &plain(&found)
+        ) + &plain_table(&found)
     });
     paragraph(&format!(
         "Of {}: {}. Macro F1 {:.3}.",
         one.name,
         majority_sentence(classes, &run.answers),
         classes.macro_f1
-    )) + &plain(&class_table(classes, &run.answers))
+    )) + &plain_table(&class_table(classes, &run.answers))
         + &matrix
 }
 

@@ -8,6 +8,8 @@
 //! (the published `bayesian_lora` has the wrong sign, the norm unsquared and no ½). Directions in
 //! which H is 0 cancel between the two determinants.
 
+use crate::metrics::bisection;
+
 /// The range of the search.
 const PRECISIONS: [f64; 2] = [1e-6, 1e8];
 /// Halvings of the range in ln λ, from 32 down to 3e-8.
@@ -24,16 +26,11 @@ pub fn log_evidence(log_likelihood: f64, h: &[f64], squares: f64, precision: f64
 pub fn best_precision(h: &[f64], squares: f64) -> f64 {
     let slope =
         |precision: f64| h.iter().map(|h| h / (h + precision)).sum::<f64>() - precision * squares;
-    let [mut low, mut high] = PRECISIONS.map(f64::ln);
-    for _ in 0..HALVINGS {
-        let middle = 0.5 * (low + high);
-        if slope(middle.exp()) > 0.0 {
-            low = middle
-        } else {
-            high = middle
-        }
-    }
-    (0.5 * (low + high)).exp()
+    let is_rising = |logarithm: f64| slope(logarithm.exp()) > 0.0;
+    bisection(PRECISIONS.map(f64::ln), HALVINGS, |logarithm| {
+        !is_rising(logarithm)
+    })
+    .exp()
 }
 
 #[cfg(test)]
