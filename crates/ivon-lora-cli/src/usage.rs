@@ -47,7 +47,9 @@ fn wrong_value(error: &clap::Error, argument: &str) -> Advice {
             (format!("`{name}` needs a value"), help())
         }
         value => {
-            let (value, expected) = (value.unwrap_or_default(), expected(argument));
+            let value = value.unwrap_or_default();
+            let names = context(error, ContextKind::ValidValue);
+            let expected = expected(argument, names.as_deref());
             let message = format!("`{name}` is `{value}`, expected {expected}");
             (message, suggestion(error))
         }
@@ -92,8 +94,9 @@ fn flag(argument: &str) -> &str {
     argument.split([' ', '=']).next().unwrap_or(argument)
 }
 
-/// What the placeholder of an argument stands for.
-fn expected(argument: &str) -> String {
+/// What the placeholder of an argument stands for; `names` are the values that it has, where they have
+/// names.
+fn expected(argument: &str, names: Option<&str>) -> String {
     match argument
         .split_once('<')
         .map(|(_, rest)| rest.trim_end_matches(['>', ']']))
@@ -109,7 +112,7 @@ fn expected(argument: &str) -> String {
         Some("X") => "a number".into(),
         Some("true|false") => "true or false".into(),
         Some("SHELL") => "one of bash, elvish, fish, powershell, zsh".into(),
-        _ => "another value".into(),
+        _ => names.map_or_else(|| "another value".into(), |names| format!("one of {names}")),
     }
 }
 

@@ -24,7 +24,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
     /// The number of draws; of an ensemble at most its members
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N")]
     pub draws: u32,
     /// The folder to write, with draw-0, draw-1 and so on; it must not exist yet
     #[arg(long, value_name = "FOLDER")]

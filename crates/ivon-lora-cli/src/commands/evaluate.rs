@@ -11,7 +11,7 @@ use ivon_lora::files;
 use ivon_lora::watch::{Event, Watch};
 
 use super::writing::{agreement, compute, similarity, wrong_flag};
-use super::{Place, prepare_for, role_named, stopped};
+use super::{Place, check_scale, prepare_for, role_named, stopped};
 use crate::args::{EvaluateArgs, PredictionArgs, TaskFlags};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -144,15 +144,7 @@ pub fn answer_options(
     task: &TaskFlags,
     prediction: &PredictionArgs,
 ) -> Result<AnswerOptions, CliError> {
-    if let Some(scale) = prediction
-        .scale
-        .filter(|scale| !(scale.is_finite() && *scale >= 0.0))
-    {
-        return Err(CliError::usage(
-            format!("`--scale` is `{scale}`, expected a finite number, at least 0"),
-            None,
-        ));
-    }
+    check_scale(prediction.scale)?;
     let described = resolve::task(task)?;
     Ok(AnswerOptions {
         base: BaseOptions {

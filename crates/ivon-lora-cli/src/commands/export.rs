@@ -6,10 +6,10 @@ use ivon_lora::answer::device_named;
 use ivon_lora::bundle::{Bundle, BundleError};
 use ivon_lora::files;
 use ivon_lora::lora::{LoraError, write_gguf_adapter, write_mlx_adapter, write_peft};
-use ivon_lora::model::{Checkpoint, DecoderConfig, Purpose};
+use ivon_lora::model::DecoderConfig;
 use serde_json::json;
 
-use super::{base_for, fetch_adapter, open, refuse_existing};
+use super::{base_for, fetch_adapter, open_headers, refuse_existing};
 use crate::args::{ExportArgs, ExportFormat, ScreenArgs};
 use crate::exit::Failure;
 use crate::render::{Screen, print, write_line};
@@ -20,8 +20,8 @@ use crate::render::{Screen, print, write_line};
 /// If base model, adapter or a file are wrong, and if the format has no place for the adapter.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     refuse_existing(&args.out)?;
-    let (checkpoint, bundle) = open_bundle(args.model.clone(), &args.adapter, args.json)?;
-    write(&bundle, args.format, checkpoint.config(), &args.out)?;
+    let (decoder, bundle) = open_bundle(args.model.clone(), &args.adapter, args.json)?;
+    write(&bundle, args.format, &decoder, &args.out)?;
     let out = args.out.display().to_string();
     match args.json {
         true => write_line(&json!({ "format": args.format.name(), "out": out })),
@@ -29,7 +29,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     }
 }
 
-/// The base of an adapter, without its weights, and the adapter.
+/// The shape of an adapter's base, whose weights are not needed, and the adapter.
 ///
 /// # Errors
 /// If either is wrong.
@@ -37,15 +37,16 @@ pub(super) fn open_bundle(
     model: Option<String>,
     adapter: &Path,
     quiet: bool,
-) -> Result<(Checkpoint, Bundle), Failure> {
+) -> Result<(DecoderConfig, Bundle), Failure> {
     let mut screen = Screen::new(ScreenArgs { quiet, json: false });
     let adapter = fetch_adapter(adapter, &mut screen)?;
     let base = base_for(model, &adapter)?;
-    let checkpoint = open(&base, Purpose::Run, &mut screen)?;
-    let bundle = Bundle::read(&adapter, checkpoint.config(), &device_named("cpu")?)?;
+    let headers = open_headers(&base, &mut screen)?;
+    let decoder = headers.checkpoint().config().clone();
+    let bundle = Bundle::read(&adapter, &decoder, &device_named("cpu")?)?;
     bundle.note.iter().for_each(|note| screen.note(note));
     screen.close();
-    Ok((checkpoint, bundle))
+    Ok((decoder, bundle))
 }
 
 /// Writes the mean of an adapter to a path that does not exist yet.

@@ -117,6 +117,17 @@ fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
     }
 }
 
+/// Checks a factor of the posterior's variance.
+fn check_scale(scale: Option<f64>) -> Result<(), CliError> {
+    match scale.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
+        None => Ok(()),
+        Some(scale) => {
+            let message = format!("`--scale` is `{scale}`, expected a finite number, at least 0");
+            Err(CliError::usage(message, None))
+        }
+    }
+}
+
 /// Prepares the machine: checks that the device is in this build, and gives rayon's pool the
 /// requested number of threads.
 fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {

@@ -5,7 +5,7 @@ use ivon_lora::files;
 use serde_json::json;
 
 use super::export::{open_bundle, write};
-use super::refuse_existing;
+use super::{check_scale, refuse_existing};
 use crate::args::{ExportFormat, SampleArgs};
 use crate::exit::{CliError, Failure};
 use crate::render::{print, write_line};
@@ -16,9 +16,10 @@ use crate::render::{print, write_line};
 /// If base model, adapter or a file are wrong, and if draws are no adapters or have no place in the
 /// format.
 pub fn run(args: &SampleArgs) -> Result<(), Failure> {
-    args.scale.map(check_scale).transpose()?;
+    check_scale(args.scale)?;
+    check_draws(args.draws)?;
     refuse_existing(&args.out)?;
-    let (checkpoint, bundle) = open_bundle(args.model.clone(), &args.adapter, args.json)?;
+    let (decoder, bundle) = open_bundle(args.model.clone(), &args.adapter, args.json)?;
     let sidecar = bundle.sidecar.as_ref();
     let scale = args.scale.or(sidecar.map(|sidecar| sidecar.scale));
     let seed = args.seed.or(sidecar.map(|sidecar| sidecar.seed));
@@ -30,7 +31,7 @@ pub fn run(args: &SampleArgs) -> Result<(), Failure> {
             match args.format {
                 // With the sidecar, so that this program knows its task.
                 ExportFormat::Peft => draw.write(&path, None)?,
-                format => write(draw, format, checkpoint.config(), &named(path, format))?,
+                format => write(draw, format, &decoder, &named(path, format))?,
             }
         }
         Ok(())
@@ -54,10 +55,13 @@ fn named(path: std::path::PathBuf, format: ExportFormat) -> std::path::PathBuf {
     }
 }
 
-fn check_scale(scale: f64) -> Result<(), CliError> {
-    if scale.is_finite() && scale >= 0.0 {
+/// The largest number of draws.
+const MOST: u32 = 1000;
+
+fn check_draws(draws: u32) -> Result<(), CliError> {
+    if (1..=MOST).contains(&draws) {
         return Ok(());
     }
-    let message = format!("`--scale` is `{scale}`, expected a finite number, at least 0");
+    let message = format!("`--draws` is `{draws}`, expected a whole number from 1 to {MOST}");
     Err(CliError::usage(message, None))
 }

@@ -10,7 +10,7 @@ use ivon_lora::model::{BasePrecision, Compute};
 use ivon_lora::settings::SettingError;
 use ivon_lora::watch::Event;
 
-use super::{base_for, fetch_adapter, prepare, stopped};
+use super::{base_for, check_scale, fetch_adapter, prepare, stopped};
 use crate::args::{AgreementArgs, WritingArgs};
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
@@ -68,11 +68,7 @@ fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOp
     let Request {
         is_chat, samples, ..
     } = request;
-    let is_scale = |scale: &f64| scale.is_finite() && *scale >= 0.0;
-    if let Some(scale) = args.scale.filter(|scale| !is_scale(scale)) {
-        let message = format!("`--scale` is `{scale}`, expected a finite number, at least 0");
-        return Err(CliError::usage(message, None));
-    }
+    check_scale(args.scale)?;
     if samples == Some(0) {
         return Err(CliError::usage(
             "`--samples` is `0`, expected at least 1",

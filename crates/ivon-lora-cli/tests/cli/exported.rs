@@ -39,6 +39,18 @@ fn averaged_draws_of_a_folder_each_are_the_adapter_s_own_average() {
         }
     }
     place
+        .run("sample --model model --adapter run --draws 0 --out none")
+        .fails(
+            2,
+            "error: `--draws` is `0`, expected a whole number from 1 to 1000",
+        );
+    place
+        .run("export --model model --adapter run --format onnx --out none")
+        .fails_with(
+            2,
+            &["error: `--format` is `onnx`, expected one of `peft`, `gguf`, `mlx`"],
+        );
+    place
         .run("sample --model model --adapter draws/draw-0 --draws 3 --out more")
         .fails_with(
             4,
