@@ -17,6 +17,7 @@ use ivon_lora::train::TrainError;
 use ivon_lora::watch::RecordError;
 use ivon_lora_lab::compare::CompareError;
 use ivon_lora_lab::study::StudyError;
+use ivon_lora_serve::ServeError;
 
 use crate::names;
 
@@ -147,6 +148,11 @@ from_library! {
     },
     RunError => of_run,
     StudyError => of_study,
+    ServeError => |error| match error {
+        ServeError::Answer(error) => of_answer(error),
+        ServeError::Setting(_) | ServeError::SameName { .. } => Exit::Usage,
+        ServeError::Listen { .. } | ServeError::Io(_) => Exit::Failure,
+    },
 }
 
 fn of_run(error: &RunError) -> Exit {

@@ -9,6 +9,7 @@ mod evaluate;
 mod predict;
 mod generate;
 mod chat;
+mod serve;
 mod merge;
 mod export;
 mod sample;
@@ -44,6 +45,7 @@ pub use rank::RankArgs;
 pub use report::ReportArgs;
 pub use sample::SampleArgs;
 pub use scale::ScaleArgs;
+pub use serve::ServeArgs;
 pub use settings::{FlagValue, Group, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
@@ -78,6 +80,7 @@ pub enum Command {
     Predict(PredictArgs),
     Generate(Box<GenerateArgs>),
     Chat(Box<ChatArgs>),
+    Serve(Box<ServeArgs>),
     Merge(MergeArgs),
     Export(ExportArgs),
     Sample(SampleArgs),

@@ -8,6 +8,7 @@ mod writing;
 mod evaluate;
 mod predict;
 mod chat;
+mod serve;
 mod generate;
 mod merge;
 mod export;
@@ -52,6 +53,7 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Predict(args) => predict::run(args, signals),
         Command::Generate(args) => generate::run(*args, signals),
         Command::Chat(args) => chat::run(&args, signals),
+        Command::Serve(args) => serve::run(&args, signals),
         Command::Merge(args) => merge::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Sample(args) => sample::run(&args),

@@ -36,6 +36,7 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
         limit: limit(&args.prediction)?,
         carry: args.carry,
         include_text: args.prediction.include_text.unwrap_or(false),
+        ..RowOptions::default()
     };
     let split = split(&args.prediction)?;
     let format = line_format(args.format.as_deref(), args.out.as_deref())?;

@@ -34,6 +34,7 @@ pub fn write_options(args: &WritingArgs, together: u32) -> Result<WriteOptions, 
         },
         stop: args.stop.clone(),
         together: together as usize,
+        ..WriteOptions::default()
     };
     options.validate().map_err(wrong_flag)?;
     Ok(options)
@@ -91,6 +92,7 @@ fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOp
         scale: args.scale,
         seed: args.seed,
         uncertainty: request.uncertainty,
+        scoring_draws: None,
     })
 }
 
@@ -106,7 +108,11 @@ pub fn compute(name: &str) -> Result<Compute, CliError> {
     })
 }
 
-fn precision(name: &str) -> Result<BasePrecision, CliError> {
+/// How the base is kept, by the flag's value.
+///
+/// # Errors
+/// If it is none of them.
+pub fn precision(name: &str) -> Result<BasePrecision, CliError> {
     serde_json::from_value(name.into()).map_err(|_| {
         let names = ["as-is", "f32", "bf16", "q8_0"];
         let message = format!(

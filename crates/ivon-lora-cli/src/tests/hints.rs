@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 26] = [
+const BEGINNINGS: [&str; 27] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
@@ -32,6 +32,7 @@ const BEGINNINGS: [&str; 26] = [
     "generate --model m --text t --samples 2",
     "generate --model m --data d",
     "chat --model m",
+    "serve --model m",
     "merge --model m --adapter a --out o",
     "export --adapter a --format gguf --out o",
     "sample --adapter a --draws 2 --out o",

@@ -424,6 +424,7 @@ mod tests {
             choice_tokens: vec![vec![1], vec![2]],
             probabilities_at_mean: vec![first, 1.0 - first],
             probabilities: vec![0.5, 0.5],
+            probabilities_of_draws: None,
             answer: if first >= 0.5 {
                 "no".into()
             } else {

@@ -3,19 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use super::base::{open_checkpoint, other_base};
-use super::decided::{self, Deciding};
+use super::decided;
 use super::example_set::ExampleSet;
-use super::lines::PredictedRow;
 use super::options::AnswerOptions;
-use super::prediction::{PREDICTIONS_FILE, Prediction, predictions, write_predictions};
+use super::prediction::{Details, PREDICTIONS_FILE, predictions, write_predictions};
 use super::report::{AnswerRule, EVALUATION_FILE, EvaluationReport, Temperatures};
-use super::rows::{Questions, RowOptions, RowSource, labelled_files};
+use super::rows::labelled_files;
 use super::trained_rows::{of_role, warn_of_trained};
 use super::{AnswerError, Base};
 use crate::bundle::{Bundle, BundleError, Decision, PredictWith, Sidecar, locate_adapter};
 use crate::data::{
-    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Question, Role, Source, Task,
-    TaskReader, Tokenizer,
+    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Role, Source, Task, TaskReader,
+    Tokenizer,
 };
 use crate::files;
 use crate::lora::{Draw, check_base_tables};
@@ -46,7 +45,7 @@ pub struct Answerer {
     bundle: Bundle,
     reader: TaskReader,
     options: EvaluationOptions,
-    rule: AnswerRule,
+    pub(super) rule: AnswerRule,
     decision: Option<Decision>,
     encoding: DataConfig,
     /// Prepared draws; none unless they were asked for.
@@ -65,10 +64,25 @@ impl Answerer {
         options: &AnswerOptions,
         watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
-        let adapter = adapter.as_ref();
-        let folder = locate_adapter(adapter, watch)?;
+        let folder = locate_adapter(adapter.as_ref(), watch)?;
         let checkpoint = open_checkpoint(base, watch)?;
         let base = Base::load(&checkpoint, &options.base)?;
+        Self::on(base, folder, options, watch)
+    }
+
+    /// Opens an adapter (its folder, its run's, or a hub name) on a base in memory, which several
+    /// answerers can share. The base of the options is not read.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the adapter, and if no task is named.
+    pub fn on(
+        base: Base,
+        adapter: impl AsRef<Path>,
+        options: &AnswerOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, AnswerError> {
+        let adapter = adapter.as_ref();
+        let folder = locate_adapter(adapter, watch)?;
         let bundle = Bundle::read(&folder, base.config(), base.device())?;
         check_base_tables(&folder, bundle.posterior.mean(), |table, row, out| {
             base.network.table_row(table, row, out);
@@ -177,42 +191,6 @@ impl Answerer {
     /// Number of draws, τ and seed.
     pub fn options(&self) -> &EvaluationOptions {
         &self.options
-    }
-
-    /// Answers rows or prompts, with a line for each in their order. The line of a row that cannot be
-    /// answered says why; the others are answered all the same.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the rows as a whole, and if `watch` says stop.
-    pub fn answer(
-        &self,
-        source: impl Into<RowSource>,
-        options: &RowOptions,
-        watch: Watch<'_>,
-    ) -> Result<Vec<PredictedRow>, AnswerError> {
-        let questions = Questions::read(source.into(), &self.reader, options, watch)?;
-        let examples = questions.examples();
-        let encoding = self.encode_options();
-        let set = data::encode_any(&examples, &self.base.tokenizer, encoding)?;
-        let mut said = questions.left_out();
-        said.extend(set.account(&questions.name, &examples, encoding.max_length));
-        for said in said {
-            watch(Event::Warning(said.into()));
-        }
-        let mut lines = Vec::new();
-        if !set.examples.is_empty() {
-            let evaluated = self.log_probabilities(&set, Stage::Predicting, watch)?;
-            let include_text = options.include_text;
-            lines = predictions(&set, &examples, &evaluated, &self.rule, include_text)?;
-            if let Some(decision) = &self.decision {
-                let deciding = Deciding::new(decision, &set, &evaluated)?;
-                deciding.apply(&mut lines);
-                for warning in deciding.warnings(&questions.name) {
-                    watch(Event::Warning(warning.into()));
-                }
-            }
-        }
-        Ok(in_order(questions.questions, set, lines))
     }
 
     /// Scores labelled rows in memory, the fields of each by name, under `name` in the report.
@@ -380,7 +358,8 @@ impl Answerer {
         }
     }
 
-    fn encode_options(&self) -> EncodeOptions {
+    /// How questions are encoded.
+    pub(super) fn encode_options(&self) -> EncodeOptions {
         self.encoding.encode_options(self.task())
     }
 }
@@ -408,7 +387,11 @@ impl Evaluation {
             rule,
             ..
         } = self;
-        let lines = predictions(&set.encoded, &set.examples, evaluated, rule, include_text)?;
+        let details = Details {
+            text: include_text,
+            ..Details::default()
+        };
+        let lines = predictions(&set.encoded, &set.examples, evaluated, rule, details)?;
         let paths = [EVALUATION_FILE, PREDICTIONS_FILE].map(|name| folder.join(name));
         files::write_json(&paths[0], &self.report)?;
         write_predictions(&paths[1], &lines)?;
@@ -510,58 +493,15 @@ fn chat_template(
     wanted.clone()
 }
 
-/// A line for each question. `lines` are the predictions of the examples that were kept, in order.
-fn in_order(
-    questions: Vec<Question>,
-    set: EncodedSet,
-    lines: Vec<Prediction>,
-) -> Vec<PredictedRow> {
-    let mut outcomes = outcomes(set, lines);
-    let row = |question: Question| PredictedRow {
-        id: question.id,
-        answered: match question.asked {
-            Err(refusal) => Err(refusal.to_string()),
-            Ok(_) => outcomes.next().unwrap_or_else(|| Err(String::new())),
-        },
-        carried: question.carried,
-    };
-    questions.into_iter().map(row).collect()
-}
-
-/// The prediction of each example in order, or why it was dropped.
-fn outcomes(
-    set: EncodedSet,
-    lines: Vec<Prediction>,
-) -> impl Iterator<Item = Result<Box<Prediction>, String>> {
-    let mut kept = set.kept.into_iter().peekable();
-    let mut lines = lines.into_iter();
-    let mut dropped = set.dropped.into_iter();
-    (0..).map(move |place| {
-        let line = kept.next_if_eq(&place).and_then(|_| lines.next());
-        line.map(Box::new).ok_or_else(|| {
-            let dropped = dropped.next();
-            dropped.map_or_else(String::new, |dropped| dropped.reason.to_string())
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::answer::{DecisionWord, answers_of, device_named};
-    use crate::bundle::{
-        BaseRecord, DECISION_FORMAT, DecisionPredictions, Division, SIDECAR_FORMAT,
-    };
-    use crate::decide::{Cutoff, DecisionScore, Limit, Promise, Rule, ThresholdRule};
-    use crate::lora::{Adapter, LoraConfig};
-    use crate::model::Checkpoint;
-    use crate::posterior::Gaussian;
+    use crate::answer::testing::{PROMPT, decision, open, row, toy_folder};
+    use crate::answer::{DecisionWord, RowOptions, RowSource, answers_of};
+    use crate::decide::Cutoff;
     use ivon_lora_toy as toy;
-
-    const PROMPT: &str =
-        "At dusk, Anna the farmer met an owl in the forest. Question: Did it attack? Answer:";
 
     /// Compiles only where a value can be handed to another thread, and be asked by several at once.
     fn shared<T: Send + Sync>() {}
@@ -574,65 +514,6 @@ mod tests {
         shared::<Box<dyn Posterior>>();
         fn handed<T: Send + ?Sized>() {}
         handed::<dyn crate::train::Optimizer>();
-    }
-
-    /// The toy with an untrained adapter whose weights vary.
-    fn toy_folder() -> (tempfile::TempDir, String, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join(toy::NAME);
-        toy::write_model(&base).unwrap();
-        let base = base.display().to_string();
-        let checkpoint = Checkpoint::open(&base).unwrap();
-        let lora = LoraConfig::default();
-        let device = device_named("cpu").unwrap();
-        let mean = Adapter::new(&lora, checkpoint.config(), 1, &device).unwrap();
-        let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
-        let sidecar = Sidecar {
-            format_version: SIDECAR_FORMAT,
-            program_version: "0".into(),
-            task: toy::task(),
-            answers: Vec::new(),
-            max_length: 64,
-            chat_template: false,
-            chat_template_text: None,
-            method: "ivon".into(),
-            method_files: Vec::new(),
-            scale: 1.0,
-            temperature: 1.0,
-            temperature_of_samples: 1.0,
-            samples: 3,
-            seed: 5,
-            predict_with: PredictWith::Samples,
-            calibration: None,
-            rows: None,
-            base: BaseRecord::new(
-                &base,
-                checkpoint.config(),
-                checkpoint.fingerprint().unwrap(),
-            ),
-        };
-        let adapter = folder.path().join("adapter");
-        let posterior = Box::new(Gaussian::new(mean, variance).unwrap());
-        Bundle::of_run(posterior, lora, sidecar)
-            .write(&adapter, None)
-            .unwrap();
-        (folder, base, adapter)
-    }
-
-    fn open(base: &str, adapter: &Path) -> Answerer {
-        let options = AnswerOptions::default();
-        let mut said = Vec::new();
-        let answerer = Answerer::open(base, adapter, &options, &mut |event| {
-            said.push(format!("{event:?}"));
-            true
-        });
-        assert!(said.is_empty(), "{said:?}");
-        answerer.unwrap()
-    }
-
-    fn row(report: &str, label: u8) -> serde_json::Map<String, serde_json::Value> {
-        let row = json!({ "report": report, "label": label });
-        row.as_object().unwrap().clone()
     }
 
     #[test]
@@ -656,42 +537,6 @@ mod tests {
             asked.map(|thread| thread.join().unwrap())
         });
         assert_eq!(answers, [first.clone(), first]);
-    }
-
-    /// A rule of this threshold on the confidence at the mean.
-    fn decision(cutoff: Cutoff, answers: &[String]) -> Decision {
-        let rule = Rule::Threshold(ThresholdRule {
-            score: DecisionScore::Confidence,
-            cutoffs: vec![cutoff],
-            limits: vec![Limit::Error(0.1)],
-            promise: Promise::WithProbability(0.9),
-            rows: 100,
-            answered: 50,
-        });
-        Decision {
-            format_version: DECISION_FORMAT,
-            program_version: "0".into(),
-            promise: rule.sentence(answers),
-            rule,
-            costs: None,
-            answers: answers.to_vec(),
-            predictions: DecisionPredictions {
-                predict_with: PredictWith::Mean,
-                temperature: 1.0,
-                samples: 2,
-                scale: 0.5,
-                seed: 9,
-            },
-            division: Division {
-                rows: "calibrate".into(),
-                seed: 0,
-                share: 0.25,
-                choosing: 30,
-                ruling: 100,
-            },
-            score: DecisionScore::Confidence,
-            certainties: vec![0.6; 10],
-        }
     }
 
     #[test]

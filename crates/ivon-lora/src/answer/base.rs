@@ -38,8 +38,8 @@ impl Default for BaseOptions {
     }
 }
 
-/// A base model, ready to run.
-#[derive(Debug)]
+/// A base model, ready to run. A clone shares the weights.
+#[derive(Clone, Debug)]
 pub struct Base {
     /// The frozen decoder.
     pub network: Network,

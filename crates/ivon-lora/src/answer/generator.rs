@@ -8,7 +8,7 @@ use super::{AnswerError, Base, BaseOptions, WritingPrompt};
 use crate::bundle::{Bundle, locate_adapter};
 use crate::data::{ChatSetting, ChatTemplate, Message};
 use crate::forward::{Decoding, Sequence};
-use crate::generate::{Listener, WriteOptions, WritePrompt, Written};
+use crate::generate::{Listener, WriteOptions, WritePrompt, WritingBatch, Written};
 use crate::lora::Draw;
 use crate::posterior::Spread;
 use crate::predict::{WrittenAnswer, draws_logits, written_answer};
@@ -30,9 +30,11 @@ pub struct GeneratorOptions {
     pub scale: Option<f64>,
     /// The seed of the draws.
     pub seed: u64,
-    /// Whether answers are to be [scored](Generator::score) under draws of the posterior: as many as
-    /// `samples`, or else as the run answered with, or 10.
+    /// Whether answers are to be [scored](Generator::score) under draws of the posterior.
     pub uncertainty: bool,
+    /// The number of draws for these scores; by default as many as `samples`, or else as the run
+    /// answered with, or 10.
+    pub scoring_draws: Option<usize>,
 }
 
 /// The number of draws for scores where neither the options nor the run say another.
@@ -72,7 +74,33 @@ impl Generator {
             .map(|folder| locate_adapter(folder, watch))
             .transpose()?;
         let checkpoint = open_checkpoint(base, watch)?;
-        let mut base = Base::load(&checkpoint, &options.base)?;
+        let base = Base::load(&checkpoint, &options.base)?;
+        Self::of(base, folder, options, watch)
+    }
+
+    /// Opens the adapter of the options on a base in memory, which several generators can share. The
+    /// base of the options is not read.
+    ///
+    /// # Errors
+    /// Whatever is wrong with adapter or chat template.
+    pub fn on(
+        base: Base,
+        options: &GeneratorOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, AnswerError> {
+        let folder = options.adapter.as_deref();
+        let folder = folder
+            .map(|folder| locate_adapter(folder, watch))
+            .transpose()?;
+        Self::of(base, folder, options, watch)
+    }
+
+    fn of(
+        mut base: Base,
+        folder: Option<PathBuf>,
+        options: &GeneratorOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, AnswerError> {
         let bundle = folder
             .map(|folder| read_bundle(&folder, &base, watch))
             .transpose()?;
@@ -104,6 +132,24 @@ impl Generator {
     /// The number of texts for each prompt.
     pub fn samples(&self) -> usize {
         self.samples
+    }
+
+    /// The number of draws by which texts are scored; 0 for a point estimate.
+    pub fn scoring_draws(&self) -> usize {
+        self.scorer.draws.len()
+    }
+
+    /// Texts that are to be written at the same time, of which there are none yet.
+    pub fn batch(&self) -> WritingBatch<'_> {
+        WritingBatch::new(self.base.writer(&self.decoding))
+    }
+
+    /// Checks that a prompt can be continued with these options.
+    ///
+    /// # Errors
+    /// If a setting is out of range, or the prompt is empty or too long.
+    pub fn check(&self, prompt: &WritePrompt, options: &WriteOptions) -> Result<(), AnswerError> {
+        Ok(self.base.writer(&self.decoding).check(prompt, options)?)
     }
 
     /// The tokens of a prompt: in the chat template, or as it is with the tokens that the tokenizer
@@ -215,7 +261,8 @@ impl Scorer {
             });
         };
         let of_run = bundle.sidecar.as_ref().map(|sidecar| sidecar.samples);
-        let count = options.samples.or(of_run.filter(|samples| *samples > 0));
+        let of_run = of_run.filter(|samples| *samples > 0);
+        let count = options.scoring_draws.or(options.samples).or(of_run);
         let draws = match options.uncertainty {
             true => posterior_draws(bundle, options, count.unwrap_or(DRAWS))?,
             false => Vec::new(),

@@ -152,6 +152,7 @@ mod tests {
             choice_tokens: vec![vec![1], vec![2]],
             probabilities_at_mean: vec![0.25, 0.75],
             probabilities: vec![0.5, 0.5],
+            probabilities_of_draws: None,
             answer: "Yes".into(),
             confidence: 0.75,
             calibrated_confidence: None,

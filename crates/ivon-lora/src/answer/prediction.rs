@@ -45,6 +45,9 @@ pub struct Prediction {
     pub probabilities_at_mean: Vec<f64>,
     /// Probabilities averaged over draws; those at the mean if there are none.
     pub probabilities: Vec<f64>,
+    /// Probabilities under each draw, `[S][C]`, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probabilities_of_draws: Option<Vec<Vec<f64>>>,
     /// The answer word that the recommended distribution prefers.
     pub answer: String,
     /// Its probability.
@@ -77,6 +80,15 @@ pub struct Prediction {
     pub prompt: Option<String>,
 }
 
+/// What a prediction tells beside the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    /// The prompt.
+    pub text: bool,
+    /// The probabilities under each draw.
+    pub draws: bool,
+}
+
 /// The predictions of a set, in its order. `examples` are the ones that it was encoded from.
 ///
 /// # Errors
@@ -86,12 +98,18 @@ pub(crate) fn predictions(
     examples: &[Example],
     evaluated: &SetProbabilities,
     rule: &AnswerRule,
-    include_text: bool,
+    details: Details,
 ) -> Result<Vec<Prediction>, AnswerError> {
     let SetProbabilities { mean, draws, .. } = evaluated;
     let (averaged, uncertain) = match draws.is_empty() {
         true => (mean.clone(), None),
         false => (mean_of_draws(draws)?, Some(uncertainties(draws)?)),
+    };
+    let of_draws = |index: usize| {
+        draws
+            .iter()
+            .map(|draw| probabilities(&draw[index]))
+            .collect()
     };
     let line = |index: usize| {
         let source = &examples[set.kept[index]];
@@ -101,7 +119,8 @@ pub(crate) fn predictions(
             mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),
             disagreement: uncertainty.map_or(0.0, |u| u.disagreement),
             truncated: set.shortened[index],
-            prompt: include_text.then(|| source.prompt.text()),
+            probabilities_of_draws: details.draws.then(|| of_draws(index)),
+            prompt: details.text.then(|| source.prompt.text()),
             ..rule.prediction(
                 &set.examples[index],
                 source,
@@ -134,6 +153,7 @@ impl AnswerRule {
             choice_tokens: example.choices().map(tokens_of).unwrap_or_default(),
             probabilities_at_mean: probabilities(mean),
             probabilities: probabilities(average),
+            probabilities_of_draws: None,
             answer: source.answers.get(answer).cloned().unwrap_or_default(),
             confidence: answered[answer].exp(),
             calibrated_confidence: self.temperature().map(calibrated),

@@ -64,6 +64,8 @@ pub struct RowOptions {
     pub carry: Vec<String>,
     /// Whether prompts are written as well.
     pub include_text: bool,
+    /// Whether the probabilities under each draw are written as well.
+    pub include_draws: bool,
 }
 
 /// Questions in the order of their rows, under the name of their source.

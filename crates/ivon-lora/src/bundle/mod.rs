@@ -18,8 +18,9 @@ pub use folder::{Bundle, read_mergeable, write_scale};
 pub use locate::{locate_adapter, named_base};
 pub use posterior_file::{POSTERIOR_FILE, load_posterior};
 pub(crate) use posterior_file::{read_stored, write_posterior};
-pub(crate) use sidecar::SIDECAR_FORMAT;
+
 pub use sidecar::{
-    AnswerWord, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE, Sidecar,
+    AnswerWord, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE,
+    SIDECAR_FORMAT, Sidecar,
 };
 pub use summary::{AdapterSummary, LayerSummary, WeightSummary, summarise};

@@ -87,6 +87,15 @@ impl Rule {
         }
     }
 
+    /// What it does, in a sentence: `answer where the confidence is above 0.93, else defer`; `classes`
+    /// are the answer words.
+    pub fn action(&self, classes: &[String]) -> String {
+        match self {
+            Self::Threshold(rule) => threshold_action(rule, classes),
+            Self::Sets(rule) => set_action(rule, classes),
+        }
+    }
+
     /// What is promised, in a sentence; `classes` are the answer words.
     pub fn sentence(&self, classes: &[String]) -> String {
         let what = match self {
@@ -111,6 +120,50 @@ impl Rule {
         };
         format!("{what}, {}", self.promise())
     }
+}
+
+fn threshold_action(rule: &ThresholdRule, classes: &[String]) -> String {
+    let (name, side) = match rule.score.rises_with_certainty() {
+        true => (rule.score.name(), "above"),
+        false => (rule.score.name(), "below"),
+    };
+    let of = |cutoff: &Cutoff| match *cutoff {
+        Cutoff::Nothing => "never".to_string(),
+        Cutoff::Everything => "always".to_string(),
+        Cutoff::Above(value) => {
+            format!("where the {name} is {side} {:.4}", rule.score.signed(value))
+        }
+    };
+    let action = match &rule.cutoffs[..] {
+        [only] => of(only),
+        each => by_class(classes, each, of),
+    };
+    format!("answer {action}, else defer")
+}
+
+fn set_action(rule: &SetRule, classes: &[String]) -> String {
+    let of = |quantile: &Option<f64>| match quantile {
+        Some(quantile) => format!("at most {quantile:.4}"),
+        None => "anything".into(),
+    };
+    let quantiles = match &rule.quantiles[..] {
+        [only] => of(only),
+        each => format!("of {}", by_class(classes, each, of)),
+    };
+    let what = rule.nonconformity.name();
+    let is = if rule.quantiles.len() == 1 {
+        "is"
+    } else {
+        "is,"
+    };
+    format!("the set of the answers whose nonconformity ({what}) {is} {quantiles}")
+}
+
+/// The words of each class, with its name.
+fn by_class<T>(classes: &[String], each: &[T], words: impl Fn(&T) -> String) -> String {
+    let each = classes.iter().zip(each);
+    let each = each.map(|(class, value)| format!("`{class}` {}", words(value)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// `of the cases that are answered, at most 5 % are wrong`.
@@ -187,6 +240,36 @@ mod tests {
         let rule = sets(vec![Some(0.6)]);
         assert_eq!(verdict(&rule, 0.9), Verdict::Set(vec![0]));
         assert_eq!(verdict(&rule, 0.55), Verdict::Set(vec![0, 1]));
+    }
+
+    #[test]
+    fn the_action_says_what_is_done_with_which_cases() {
+        let classes = ["no", "yes"].map(String::from);
+        let action = |rule: Rule| rule.action(&classes);
+        assert_eq!(
+            action(threshold(Vec::new())),
+            "answer where the confidence is above 0.8000, else defer"
+        );
+        let by_class = Rule::Threshold(ThresholdRule {
+            score: DecisionScore::Entropy,
+            cutoffs: vec![Cutoff::Everything, Cutoff::Above(-0.5)],
+            limits: Vec::new(),
+            promise: Promise::WithProbability(0.9),
+            rows: 100,
+            answered: 60,
+        });
+        assert_eq!(
+            action(by_class),
+            "answer `no` always, `yes` where the entropy is below 0.5000, else defer"
+        );
+        assert_eq!(
+            action(sets(vec![Some(0.5)])),
+            "the set of the answers whose nonconformity (lac) is at most 0.5000"
+        );
+        assert_eq!(
+            action(sets(vec![Some(0.5), None])),
+            "the set of the answers whose nonconformity (lac) is, of `no` at most 0.5000, `yes` anything"
+        );
     }
 
     #[test]

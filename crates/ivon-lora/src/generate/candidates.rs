@@ -109,6 +109,24 @@ pub fn log_probability(logits: &[f32], token: u32) -> f64 {
     f64::from(logits[token as usize]) - log_sum_exp(logits)
 }
 
+/// The `count` most probable tokens with their ln p under the softmax of all logits, nats, the most
+/// probable first.
+pub fn most_probable(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut candidates = warmed(logits, 1.0);
+    let count = count.min(candidates.len());
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by(count, larger_first);
+        candidates.truncate(count);
+    }
+    candidates.sort_unstable_by(larger_first);
+    let total = log_sum_exp(logits);
+    let log_probability = |(token, logit): Candidate| (token, f64::from(logit) - total);
+    candidates.into_iter().map(log_probability).collect()
+}
+
 fn larger_first(one: &Candidate, other: &Candidate) -> std::cmp::Ordering {
     other.1.total_cmp(&one.1).then(one.0.cmp(&other.0))
 }
@@ -175,6 +193,16 @@ mod tests {
             counts[token as usize] += 1;
         }
         assert_eq!(counts, [1000, 3000, 0, 2000]);
+    }
+
+    #[test]
+    fn the_most_probable_tokens_come_with_their_log_probabilities_largest_first() {
+        let logits = [0.5, 2.0, -1.0, 2.0, 1.0];
+        let found = most_probable(&logits, 3);
+        let expected = [1, 3, 4].map(|token| (token, log_probability(&logits, token)));
+        assert_eq!(found, expected);
+        assert_eq!(most_probable(&logits, 9).len(), 5);
+        assert!(most_probable(&logits, 0).is_empty());
     }
 
     #[test]

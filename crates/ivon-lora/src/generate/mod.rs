@@ -4,9 +4,17 @@ mod error;
 mod candidates;
 mod sampling;
 mod text_stream;
+mod write_options;
+mod draft;
 mod writer;
+mod writing_batch;
+mod texts;
 
+pub use draft::{FinishReason, Written, WrittenToken};
 pub use error::GenerateError;
 pub use sampling::Sampling;
 pub use text_stream::TextStream;
-pub use writer::{FinishReason, Listener, WriteOptions, WritePrompt, Writer, Written};
+pub use texts::Listener;
+pub use write_options::WriteOptions;
+pub use writer::{WritePrompt, Writer};
+pub use writing_batch::{Beginning, Ended, TokenListener, WritingBatch};

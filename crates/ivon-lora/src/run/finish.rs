@@ -12,8 +12,8 @@ use super::folder::{self, RunFolder};
 use super::untuned::{UntunedAnswers, UntunedQuestion};
 use super::{RunConfig, RunError};
 use crate::answer::{
-    AnswerRule, Base, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RunReport,
-    labels, predictions, same_answers, tokens_of, write_predictions,
+    AnswerRule, Base, Details, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction,
+    RunReport, labels, predictions, same_answers, tokens_of, write_predictions,
 };
 use crate::bundle::{AnswerWord, Bundle, CardFacts, SIDECAR_FORMAT, Sidecar};
 use crate::data::{Dataset, EncodedSet, KnownRows, LoadReport, Role, Task};
@@ -213,10 +213,13 @@ impl Finish<'_> {
             EvaluationReport::new(self.task, &set.examples, &evaluated, options, rule)?
                 .of(Role::Test.name(), source);
         report.base = Some(base);
-        let include_text = self.config.evaluation.include_text;
+        let details = Details {
+            text: self.config.evaluation.include_text,
+            ..Details::default()
+        };
         let examples = &self.dataset.test;
         Ok(TestScores {
-            predictions: predictions(set, examples, &evaluated, rule, include_text)?,
+            predictions: predictions(set, examples, &evaluated, rule, details)?,
             report,
             seconds: evaluated.seconds,
         })

@@ -31,7 +31,7 @@ impl Message {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn read(value: &Value) -> Result<Self, MessageFault> {
+    pub fn read(value: &Value) -> Result<Self, MessageFault> {
         let Value::Object(fields) = value else {
             return Err(MessageFault::NoObject {
                 found: json_kind(value),

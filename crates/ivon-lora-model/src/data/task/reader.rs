@@ -131,13 +131,18 @@ impl TaskReader {
         // Errors of labels or choices do not matter here, where only the names of the fields are
         // known.
         let _ = self.normalise(&mut row);
-        let needed = self
-            .template
-            .as_ref()
-            .map_or(vec!["question", "choices"], |template| template.fields());
-        needed
-            .into_iter()
-            .all(|field| row.fields.contains_key(field))
+        let mut needed = self.columns().into_iter();
+        needed.all(|field| row.fields.contains_key(field))
+    }
+
+    /// The fields that a question is made of; for a task of texts without a template, those of its
+    /// first form.
+    pub fn columns(&self) -> Vec<&str> {
+        match (&self.template, self.sets_of_text_fields()) {
+            (Some(template), _) => template.fields(),
+            (None, Some(sets)) => sets.first().map_or_else(Vec::new, |set| set.to_vec()),
+            (None, None) => vec!["question", "choices"],
+        }
     }
 
     /// The sets of fields of which a row of text has one, if the task is one of texts without a

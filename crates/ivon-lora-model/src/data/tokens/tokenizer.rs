@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::data::error::TokenizerError;
 use crate::guard::guard_result;
@@ -34,10 +35,11 @@ impl Spelled {
     }
 }
 
-/// A tokenizer together with the checkpoint's settings for special tokens and chat templates.
+/// A tokenizer together with the checkpoint's settings for special tokens and chat templates. A clone
+/// shares the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     /// The Jinja template that wraps a conversation, if the checkpoint has one.
     pub chat_template: Option<String>,
     /// The names of the checkpoint's templates, if it has several without a default.
@@ -57,7 +59,7 @@ impl Tokenizer {
     /// Wraps a tokenizer whose post-processor adds the checkpoint's special tokens.
     pub fn new(inner: tokenizers::Tokenizer) -> Self {
         Self {
-            inner,
+            inner: Arc::new(inner),
             chat_template: None,
             other_templates: Vec::new(),
             bos_token: None,
