@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use ivon_lora::bundle::{Decision, DecisionPredictions, Division, PredictWith};
 use ivon_lora::decide::{
-    Case, CostMatrix, Cutoff, LabelledCase, LabelledProbabilities, Rule, SetRule, Shortfall,
-    ThresholdRule, exact_interval,
+    Case, CostMatrix, LabelledCase, LabelledProbabilities, SetRule, Shortfall, ThresholdRule,
+    exact_interval,
 };
 use ivon_lora::metrics::Table;
 
@@ -143,7 +143,7 @@ impl DecideReport {
         );
         match (&self.decision, &self.shortfall) {
             (Some(decision), _) => vec![
-                format!("rule: {}", rule_sentence(&decision.rule, &decision.answers)),
+                format!("rule: {}", decision.rule.action(&decision.answers)),
                 format!("promise: {}", decision.promise),
                 basis,
             ],
@@ -195,50 +195,6 @@ impl DecideReport {
     }
 }
 
-/// `answer where the confidence is above 0.93, else defer`.
-fn rule_sentence(rule: &Rule, classes: &[String]) -> String {
-    match rule {
-        Rule::Threshold(rule) => {
-            let (name, side) = match rule.score.rises_with_certainty() {
-                true => (rule.score.name(), "above"),
-                false => (rule.score.name(), "below"),
-            };
-            let of = |cutoff: &Cutoff| match *cutoff {
-                Cutoff::Nothing => "never".to_string(),
-                Cutoff::Everything => "always".to_string(),
-                Cutoff::Above(value) => {
-                    format!("where the {name} is {side} {:.4}", rule.score.signed(value))
-                }
-            };
-            if let [only] = &rule.cutoffs[..] {
-                return format!("answer {}, else defer", of(only));
-            }
-            let each = classes.iter().zip(&rule.cutoffs);
-            let each = each.map(|(class, cutoff)| format!("`{class}` {}", of(cutoff)));
-            format!("answer {}, else defer", each.collect::<Vec<_>>().join(", "))
-        }
-        Rule::Sets(rule) => {
-            let of = |quantile: &Option<f64>| match quantile {
-                Some(quantile) => format!("at most {quantile:.4}"),
-                None => "anything".into(),
-            };
-            let what = rule.nonconformity.name();
-            if let [only] = &rule.quantiles[..] {
-                return format!(
-                    "the set of the answers whose nonconformity ({what}) is {}",
-                    of(only)
-                );
-            }
-            let each = classes.iter().zip(&rule.quantiles);
-            let each = each.map(|(class, quantile)| format!("`{class}` {}", of(quantile)));
-            format!(
-                "the set of the answers whose nonconformity ({what}) is, of {}",
-                each.collect::<Vec<_>>().join(", ")
-            )
-        }
-    }
-}
-
 /// `answers from 10 samples at τ = 1, T = 1.20`.
 fn predictions_sentence(predictions: &DecisionPredictions) -> String {
     let DecisionPredictions {
@@ -258,7 +214,7 @@ fn predictions_sentence(predictions: &DecisionPredictions) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ivon_lora::decide::{DecisionScore, Limit, Nonconformity, Promise};
+    use ivon_lora::decide::{Cutoff, DecisionScore, Limit, Nonconformity, Promise};
 
     fn threshold(cutoffs: Vec<Cutoff>) -> ThresholdRule {
         ThresholdRule {
@@ -292,10 +248,6 @@ mod tests {
             .collect();
         assert_eq!(counts, [(4, 3, 1), (2, 2, 1), (2, 1, 0)]);
         assert_eq!(found[1].error, Some(0.5));
-        assert_eq!(
-            rule_sentence(&Rule::Threshold(rule), &classes),
-            "answer `no` always, `yes` where the entropy is below 0.5000, else defer"
-        );
     }
 
     #[test]

@@ -5,11 +5,13 @@ pub(crate) mod plot;
 pub(crate) mod html;
 mod scale;
 mod decide;
+mod coverage;
 mod prune;
 mod shift;
 pub mod page;
 mod run;
 
+pub use coverage::{Coverage, SplitTrials};
 pub use decide::{DecideReport, Realised};
 use findings::{RunSettings, findings};
 pub use html::Figure;

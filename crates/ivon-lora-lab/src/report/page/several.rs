@@ -5,10 +5,12 @@ use super::figures::{evaluation, reliability, step};
 use super::one::row;
 use super::score_chart::{ACCURACY, ECE, NLL, ScoreChart};
 use super::{Distribution, RunPage};
+use crate::report::coverage::{Coverage, SplitTrials};
 use crate::report::html::{
     Cell, Figure, Section, document, figures as grid, note, paragraph, table,
 };
 use crate::report::plot::{Axis, LineChart, Mark, RangeRow, Series, range_chart};
+use ivon_lora::decide::{Case, DecisionScore, LabelledCase};
 use ivon_lora::metrics::{BINS, MainScores, Scores, quantile};
 use ivon_lora::watch::Record;
 
@@ -43,6 +45,13 @@ pub fn html(runs: &[RunPage]) -> String {
         "Calibration",
         "Each run as it answers.",
         of("reliability-"),
+    );
+    add(
+        "deferring",
+        "Answering and deferring",
+        "How many rows a rule of the confidence answers whose error is at most the promised one with probability 0.9: \
+         half of the evaluated rows make the rule, and the other half is tried, 100 times.",
+        of("deferring"),
     );
     document("runs of ivon-lora", &title(runs), "", &[], &sections)
 }
@@ -116,6 +125,7 @@ fn split_of(run: &RunPage) -> Option<String> {
 pub fn figures(runs: &[RunPage]) -> Vec<Figure> {
     let mut found = hours(runs);
     found.extend(step_times(runs));
+    found.extend(deferring(runs));
     found.extend(runs.iter().enumerate().filter_map(|(index, run)| {
         let one = run.recommended()?;
         let named = Distribution {
@@ -129,6 +139,70 @@ pub fn figures(runs: &[RunPage]) -> Vec<Figure> {
         })
     }));
     found
+}
+
+/// The largest errors that are promised, and the splits on which rules are tried.
+const LIMITS: [f64; 6] = [0.02, 0.05, 0.1, 0.15, 0.2, 0.3];
+const SPLITS: u64 = 100;
+
+/// The fewest rows of which rules are made.
+const FEWEST_ROWS: usize = 200;
+
+/// The share of rows that are answered at each promised error; none if no run has enough rows.
+fn deferring(runs: &[RunPage]) -> Option<Figure> {
+    let line = |(tone, run): (usize, &RunPage)| {
+        let answers = &run.recommended()?.answers;
+        let is_enough = answers.len() >= FEWEST_ROWS;
+        let found = LIMITS.map(|limit| is_enough.then(|| coverage(answers, limit)).flatten());
+        let found: Vec<(f64, Coverage)> = LIMITS
+            .into_iter()
+            .zip(found)
+            .filter_map(|(limit, found)| Some((limit, found?)))
+            .collect();
+        let point = |(limit, found): &(f64, Coverage)| [*limit, found.mean_answered()];
+        (!found.is_empty()).then(|| Series {
+            name: run.name.clone(),
+            tone,
+            points: found.iter().map(point).collect(),
+            band: found.iter().map(|(_, found)| found.range()).collect(),
+            mark: Mark::Dots,
+        })
+    };
+    let series: Vec<Series> = runs.iter().enumerate().filter_map(line).collect();
+    if series.is_empty() {
+        return None;
+    }
+    let chart = LineChart {
+        title: "Rows that are answered, by the error that is promised".into(),
+        x: Axis::percent("promised error among answered rows", 0.0, LIMITS[5]),
+        y: Axis::percent("answered", 0.0, 1.0),
+        series,
+        guides: vec![],
+        height: 300.0,
+    };
+    Some(Figure {
+        file: "deferring".into(),
+        picture: chart.draw(),
+        caption: "Bands: the middle 90 % of the splits.".into(),
+    })
+}
+
+/// Rules of the confidence, tried on splits of the answers.
+fn coverage(answers: &[(f64, bool)], limit: f64) -> Option<Coverage> {
+    let trials = SplitTrials {
+        limit,
+        confidence: 0.9,
+        splits: SPLITS,
+        share: 0.5,
+    };
+    let case = |(): &(), &(certainty, is_right): &(f64, bool)| LabelledCase {
+        case: Case {
+            answer: 0,
+            certainty,
+        },
+        label: usize::from(!is_right),
+    };
+    Coverage::of(answers, DecisionScore::Confidence, &trials, |_| (), case).ok()
 }
 
 /// Seconds of training steps until each evaluation, with its scores.
