@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Write the base model with the adapter merged in as a complete Hugging Face folder
+/// Write the base model with the adapter merged in as a complete Hugging Face folder or GGUF file
 ///
 /// The merged model needs no adapter, and has no posterior.
 #[derive(Debug, Args)]
@@ -19,10 +19,10 @@ pub struct MergeArgs {
     /// The adapter: the folder of a run or of its adapter, a PEFT folder, or a hub name
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
-    /// The folder to write; it must not exist yet
-    #[arg(long, value_name = "FOLDER")]
+    /// The folder to write, or of a base in GGUF a file .gguf; it must not exist yet
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
-    /// The type of the weights: f32, f16 or bf16
+    /// The type of the weights: f32, f16 or bf16; in a GGUF file also q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "bf16")]
     pub precision: String,
     /// Write a summary as JSON to standard output

@@ -1,4 +1,4 @@
-//! `merge`: base model and adapter → a folder that needs no adapter.
+//! `merge`: base model and adapter → a folder or a GGUF file that needs no adapter.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use ivon_lora::answer::device_named;
 use ivon_lora::bundle::read_mergeable;
 use ivon_lora::lora::{
     Companions, LoraError, MergeOptions, MergeSummary, Precision, StoredBase, check_base_tables,
-    merge,
+    merge, merge_into_gguf,
 };
-use ivon_lora::model::{Checkpoint, Purpose, Table};
+use ivon_lora::model::{Checkpoint, Encoding, Purpose, Table};
 use ivon_lora::run::RunError;
 use serde_json::json;
 
@@ -23,7 +23,11 @@ use crate::suggest::did_you_mean;
 /// # Errors
 /// If base model, adapter or a file are wrong.
 pub fn run(args: &MergeArgs) -> Result<(), Failure> {
-    let precision = precision(&args.precision)?;
+    let is_gguf = args
+        .out
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    let precision = precision(&args.precision, is_gguf)?;
     refuse_existing(&args.out)?;
     let mut screen = Screen::new(ScreenArgs {
         quiet: args.json,
@@ -45,6 +49,13 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
         }
     };
     check_base_tables(&adapter, &peft.adapter, row)?;
+    let precision = match precision {
+        Written::Folder(precision) => precision,
+        Written::Gguf(encoding) => {
+            let summary = merge_into_gguf(&args.out, &checkpoint, &peft.adapter, encoding)?;
+            return print_summary(&args.out, &summary, args.json);
+        }
+    };
     let companions = companions(&checkpoint)?;
     let base = StoredBase {
         names: checkpoint.names_to_copy(),
@@ -100,18 +111,33 @@ fn print_summary(out: &Path, summary: &MergeSummary, json: bool) -> Result<(), F
     ))
 }
 
-fn precision(name: &str) -> Result<Precision, CliError> {
-    match name {
-        "f32" => Ok(Precision::F32),
-        "f16" => Ok(Precision::F16),
-        "bf16" => Ok(Precision::BF16),
-        other => {
-            let message =
-                format!("`--precision` is `{other}`, expected one of `f32`, `f16`, `bf16`");
-            Err(CliError::usage(
-                message,
-                did_you_mean(other, ["f32", "f16", "bf16"]),
-            ))
+/// What is written, and how its weights are stored.
+enum Written {
+    Folder(Precision),
+    Gguf(Encoding),
+}
+
+fn precision(name: &str, is_gguf: bool) -> Result<Written, CliError> {
+    let known = ["f32", "f16", "bf16", "q8_0", "q4_0"];
+    let known = match is_gguf {
+        true => &known[..],
+        false => &known[..3],
+    };
+    match (name, is_gguf) {
+        ("f32", false) => Ok(Written::Folder(Precision::F32)),
+        ("f16", false) => Ok(Written::Folder(Precision::F16)),
+        ("bf16", false) => Ok(Written::Folder(Precision::BF16)),
+        ("f32", true) => Ok(Written::Gguf(Encoding::F32)),
+        ("f16", true) => Ok(Written::Gguf(Encoding::F16)),
+        ("bf16", true) => Ok(Written::Gguf(Encoding::BF16)),
+        ("q8_0", true) => Ok(Written::Gguf(Encoding::Q8_0)),
+        ("q4_0", true) => Ok(Written::Gguf(Encoding::Q4_0)),
+        (other, _) => {
+            let listed: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+            let listed = listed.join(", ");
+            let message = format!("`--precision` is `{other}`, expected one of {listed}");
+            let hint = did_you_mean(other, known.iter().copied());
+            Err(CliError::usage(message, hint))
         }
     }
 }

@@ -201,7 +201,10 @@ fn adapters_of_other_programs_are_refused_as_what_they_are() {
     );
     evaluate().fails_with(
         4,
-        &["is of an adapter of mlx-lm", "hint: convert it to PEFT"],
+        &[
+            "is of an adapter of mlx-lm",
+            "hint: beside it `adapters.safetensors`",
+        ],
     );
     place.write(config, &old_config);
 

@@ -89,3 +89,37 @@ fn an_adapter_is_written_for_llama_cpp_and_mlx_and_nothing_is_overwritten() {
     };
     assert!(has("adapter.lora.alpha") && has("blk.0.attn_q.weight.lora_b"));
 }
+
+#[test]
+fn adapters_of_llama_cpp_and_mlx_lm_answer_as_the_adapter_that_they_were_made_from() {
+    let place = Place::new();
+    place.train("--optimizer adamw").ok();
+    let answers = |adapter: &str| {
+        let command = format!(
+            "evaluate --model model --adapter {adapter} --data data/test.jsonl --task sst2 --out scores-{adapter}"
+        );
+        place.run(&command).ok();
+        let lines = place.read(&format!("scores-{adapter}/predictions.jsonl"));
+        probabilities(&lines, "probabilities_at_mean")
+    };
+    let export = |from: &str, format: &str, out: &str| {
+        let command =
+            format!("export --model model --adapter {from} --format {format} --out {out}");
+        place.run(&command).ok();
+        answers(out)
+    };
+    let own = export("run", "peft", "peft");
+    for (format, out) in [("gguf", "a.gguf"), ("mlx", "mlx")] {
+        let imported = export("run", format, out);
+        let again = export(out, "peft", &format!("peft-of-{format}"));
+        assert_eq!(imported, again);
+        for (own, found) in own.iter().flatten().zip(imported.iter().flatten()) {
+            assert!((own - found).abs() < 1e-6, "{format}: {own} {found}");
+        }
+    }
+    place
+        .run("predict --adapter a.gguf --task sst2 --text x")
+        .fails_with(2, &["`--model` is absent, and `a.gguf` names no base"]);
+    let model = "evaluate --model model --adapter model/model.safetensors --data data/test.jsonl";
+    assert!(place.run(model).code != 0);
+}

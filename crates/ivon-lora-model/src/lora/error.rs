@@ -260,9 +260,8 @@ impl LoraError {
     /// How to convert an adapter of mlx-lm.
     pub(super) fn mlx_hint() -> Sentence {
         sentence!(
-            "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` \
-                 transposed, `lora_alpha` is its scale times its rank), or merge it \
-                 with `mlx_lm.fuse` and name the result with `{}`",
+            "beside it `adapters.safetensors` of mlx-lm is read; or merge it with `mlx_lm.fuse` and \
+             name the result with `{}`",
             setting("model")
         )
     }

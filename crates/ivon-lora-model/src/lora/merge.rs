@@ -7,6 +7,7 @@
 
 mod ends;
 mod delta;
+mod into_gguf;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use self::delta::Delta;
 use self::ends::Ends;
+pub use self::into_gguf::merge_into_gguf;
 use super::companions::Companions;
 use super::store::header;
 use super::{Adapter, HostMatrix, LoraError, Precision};

@@ -35,17 +35,17 @@ pub use draw::Draw;
 pub use dropout::Dropout;
 pub(crate) use dropout::Mask;
 pub use error::LoraError;
-pub use gguf::write_gguf_adapter;
+pub use gguf::{read_gguf_adapter, write_gguf_adapter};
 pub use matrix::HostMatrix;
-pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
-pub use mlx::write_mlx_adapter;
+pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge, merge_into_gguf};
+pub use mlx::{read_mlx_adapter, write_mlx_adapter};
 pub use parameters::peft_name;
 pub use peft::{
     ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
     write_peft,
 };
 pub use peft::{by_path, in_file};
-pub use place::{AdapterPlace, FOLDER_IN_RUN, locate_adapter};
+pub use place::{AdapterPlace, FOLDER_IN_RUN, adapter_base, locate_adapter, read_adapter};
 pub use scaling::Scaling;
 pub use side::Side;
 pub(crate) use side::{BackwardRows, CpuRows, CpuSide, PlainRows, PlainSide};

@@ -1,10 +1,15 @@
-//! Finds the folder of the adapter that a user names, or explains where there is one.
+//! Finds and reads the adapter that a user names, or explains where there is one.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::LoraError;
-use super::mlx::MLX_FILE;
-use super::peft::{ADAPTER_FILE, CONFIG_FILE};
+use burn::tensor::Device;
+
+use super::gguf::read_gguf_adapter;
+use super::mlx::{MLX_FILE, is_mlx_folder, mlx_base, read_mlx_adapter};
+use super::peft::{ADAPTER_FILE, CONFIG_FILE, read_peft, read_peft_config};
+use super::{LoraError, PeftAdapter};
+use crate::model::DecoderConfig;
 use crate::sentence::{Sentence, sentence, setting};
 
 /// The adapter's folder in the folder of a run.
@@ -17,7 +22,7 @@ const LOOKED_AT: usize = 1000;
 /// The location of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterPlace {
-    /// The folder with its `adapter_config.json`.
+    /// The folder with its `adapter_config.json`, or a GGUF file.
     pub folder: PathBuf,
     /// A sentence for the user, if it is not the folder that was named.
     pub note: Option<String>,
@@ -54,8 +59,45 @@ pub fn locate_adapter(named: &Path) -> Result<AdapterPlace, LoraError> {
     })
 }
 
-fn holds_adapter(folder: &Path) -> bool {
-    folder.join(CONFIG_FILE).is_file()
+fn holds_adapter(path: &Path) -> bool {
+    path.join(CONFIG_FILE).is_file() || is_gguf_file(path)
+}
+
+fn is_gguf_file(path: &Path) -> bool {
+    let is_gguf = |extension: &OsStr| extension.eq_ignore_ascii_case("gguf");
+    path.extension().is_some_and(is_gguf) && path.is_file()
+}
+
+/// Reads an adapter for a base of this shape: a folder of PEFT or mlx-lm, or a GGUF file.
+///
+/// # Errors
+/// As [`read_peft`], [`read_mlx_adapter`] and [`read_gguf_adapter`].
+pub fn read_adapter(
+    path: &Path,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<PeftAdapter, LoraError> {
+    if is_gguf_file(path) {
+        return read_gguf_adapter(path, decoder, device);
+    }
+    match is_mlx_folder(path) {
+        true => read_mlx_adapter(path, decoder, device),
+        false => read_peft(path, decoder, device),
+    }
+}
+
+/// The base that an adapter names: a hub name, or a path on the machine that wrote it.
+///
+/// # Errors
+/// If its configuration is missing or malformed.
+pub fn adapter_base(path: &Path) -> Result<Option<String>, LoraError> {
+    if is_gguf_file(path) {
+        return Ok(None);
+    }
+    match is_mlx_folder(path) {
+        true => mlx_base(path),
+        false => Ok(read_peft_config(path)?.1),
+    }
 }
 
 /// What is there instead of an adapter, and what to do.
@@ -86,12 +128,6 @@ fn what_the_file_is(named: &Path) -> (String, Sentence) {
             "a file".into(),
             format!("name the folder that it lies in: `{}`", shown(folder)).into(),
         ),
-        None if is_gguf(named) => (
-            "a GGUF file".into(),
-            "an adapter of llama.cpp's format is not read: name the PEFT folder \
-                 that it was converted from"
-                .into(),
-        ),
         None => (
             "a file".into(),
             format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`").into(),
@@ -101,15 +137,15 @@ fn what_the_file_is(named: &Path) -> (String, Sentence) {
 
 /// For a folder with the files of mlx-lm, or with only one of PEFT's.
 fn files_of_another_kind(named: &Path) -> Option<(String, Sentence)> {
-    if named.join(MLX_FILE).is_file() {
-        return Some((format!("`{MLX_FILE}` of mlx-lm"), LoraError::mlx_hint()));
-    }
     let hint = || {
         format!(
             "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where \
                  the adapter came from"
         )
     };
+    if named.join(MLX_FILE).is_file() {
+        return Some((format!("`{MLX_FILE}` of mlx-lm alone"), hint().into()));
+    }
     let alone = named.join(ADAPTER_FILE).is_file();
     alone.then(|| (format!("`{ADAPTER_FILE}` alone"), hint().into()))
 }
@@ -171,11 +207,6 @@ fn folders_below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn is_gguf(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-}
-
 /// A folder in a message; the working directory is a dot.
 fn shown(folder: &Path) -> String {
     if folder.as_os_str().is_empty() {
@@ -209,7 +240,11 @@ mod tests {
 
     #[test]
     fn an_adapter_is_its_folder_and_a_run_has_one() {
-        let folder = with(&["a/adapter_config.json", "run/adapter/adapter_config.json"]);
+        let folder = with(&[
+            "a/adapter_config.json",
+            "run/adapter/adapter_config.json",
+            "of-llama-cpp.gguf",
+        ]);
         let path = |name: &str| folder.path().join(name);
         assert_eq!(
             locate_adapter(&path("a")).unwrap(),
@@ -218,6 +253,8 @@ mod tests {
                 note: None
             }
         );
+        let file = path("of-llama-cpp.gguf");
+        assert_eq!(locate_adapter(&file).unwrap().folder, file);
         let place = locate_adapter(&path("run")).unwrap();
         assert_eq!(place.folder, path("run/adapter"));
         assert!(place.note.unwrap().ends_with("run/adapter`, is used"));
@@ -249,21 +286,14 @@ mod tests {
         );
         assert_eq!(refused(&path("model")).0, "a whole model");
         assert_eq!(refused(&path("gone")).0, "nothing");
-        assert!(
-            refused(with(&["adapters.safetensors"]).path())
-                .1
-                .contains("mlx")
-        );
+        let (found, hint) = refused(with(&["adapters.safetensors"]).path());
+        assert!(found.contains("mlx") && hint.contains(config), "{hint}");
         assert!(
             refused(with(&["adapter_model.safetensors"]).path())
                 .1
                 .contains(config)
         );
         assert!(refused(with(&[]).path()).1.contains("or a run's folder"));
-        assert_eq!(
-            refused(&with(&["x.gguf"]).path().join("x.gguf")).0,
-            "a GGUF file"
-        );
         let error = locate_adapter(&path("gone")).unwrap_err();
         assert!(
             error

@@ -256,7 +256,7 @@ impl Checkpoint {
     }
 
     /// The GGUF file of the model; none for a folder.
-    pub(super) fn gguf(&self) -> Option<&GgufFile> {
+    pub(crate) fn gguf(&self) -> Option<&GgufFile> {
         match &self.source {
             Source::Folder { .. } => None,
             Source::Gguf(gguf) => Some(gguf.file()),

@@ -11,7 +11,7 @@ use super::decision_file::DECISION_FILE;
 use super::posterior_file::{POSTERIOR_FILE, posterior_of, read_stored, write_stored};
 use super::sidecar::{BaseFingerprint, PredictWith, SIDECAR_FILE, Sidecar};
 use crate::files;
-use crate::lora::{LoraConfig, LoraError, PeftAdapter, read_peft, write_peft};
+use crate::lora::{LoraConfig, LoraError, PeftAdapter, read_adapter, write_peft};
 use crate::model::DecoderConfig;
 use crate::posterior::{Posterior, PosteriorError, PosteriorKind};
 
@@ -62,7 +62,7 @@ impl Bundle {
     ) -> Result<Self, BundleError> {
         let sidecar = Sidecar::read(folder)?;
         check_base(sidecar.as_ref(), decoder)?;
-        let peft = read_peft(folder, decoder, device)?;
+        let peft = read_adapter(folder, decoder, device)?;
         let stored = read_stored(folder)?;
         let facts = stored.as_ref().map(|stored| stored.facts.clone());
         Ok(Self {
@@ -173,7 +173,7 @@ pub fn read_mergeable(
         return Err(LoraError::Contextual.into());
     }
     check_base(Sidecar::read(folder)?.as_ref(), decoder)?;
-    Ok(read_peft(folder, decoder, device)?)
+    Ok(read_adapter(folder, decoder, device)?)
 }
 
 /// Checks that a base has the shape of the one that an adapter was made for, if that is known.
@@ -214,7 +214,7 @@ mod tests {
                 .starts_with("the adapter predicts a matrix between A and B")
                 && error.hint().unwrap().contains("predict")
         );
-        let mean = read_peft(folder.path(), &decoder(1), &Device::flex())
+        let mean = read_adapter(folder.path(), &decoder(1), &Device::flex())
             .unwrap()
             .adapter;
         assert_eq!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::BundleError;
 use super::folder::FILES_BESIDE_PEFT;
 use super::sidecar::Sidecar;
-use crate::lora::{self, read_peft_config};
+use crate::lora::{self, adapter_base};
 use crate::model::{self, HubSettings};
 use crate::watch::{Event, Watch};
 
@@ -37,7 +37,7 @@ pub fn named_base(adapter: &Path) -> Result<Option<String>, BundleError> {
             .map_or_else(String::new, |revision| format!("@{revision}"));
         return Ok(Some(sidecar.base.name + &revision));
     }
-    Ok(read_peft_config(adapter)?.1)
+    Ok(adapter_base(adapter)?)
 }
 
 #[cfg(test)]

@@ -417,7 +417,7 @@ fn an_adapter_of_mlx_lm_is_named() {
         ),
         "{error}"
     );
-    assert!(error.hint().unwrap().contains("transposed"));
+    assert!(error.hint().unwrap().contains("adapters.safetensors"));
 }
 
 #[test]

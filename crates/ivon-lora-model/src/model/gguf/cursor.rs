@@ -7,6 +7,7 @@
 //! so a file cannot cause an allocation larger than itself.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::block_types;
 use super::value::{Array, Kind, TensorEntry, Value};
@@ -25,8 +26,18 @@ pub(super) struct Cursor<'a> {
     pub what: String,
 }
 
-/// Metadata and tensors, by name.
-type Contents = (BTreeMap<String, Value>, BTreeMap<String, TensorEntry>);
+type Metadata = BTreeMap<String, Value>;
+type Places = Vec<(String, Range<usize>)>;
+
+/// What the headers say.
+pub(super) struct Contents {
+    /// The metadata by key.
+    pub metadata: Metadata,
+    /// Where the type and the value of each key lie, in the order of the file.
+    pub places: Places,
+    /// The tensors by name.
+    pub tensors: BTreeMap<String, TensorEntry>,
+}
 
 impl<'a> Cursor<'a> {
     fn malformed(&self, reason: String) -> ModelError {
@@ -164,24 +175,31 @@ impl<'a> Cursor<'a> {
         // least the length of its key, a type and a byte.
         let tensors = self.count(24)?;
         let entries = self.count(13)?;
-        let metadata = self.metadata(entries)?;
+        let (metadata, places) = self.metadata(entries)?;
         let tensors = self.tensors(tensors, alignment(&metadata, self.file)?)?;
-        Ok((metadata, tensors))
+        Ok(Contents {
+            metadata,
+            places,
+            tensors,
+        })
     }
 
-    fn metadata(&mut self, count: usize) -> Result<BTreeMap<String, Value>, ModelError> {
+    fn metadata(&mut self, count: usize) -> Result<(Metadata, Places), ModelError> {
         let mut metadata = BTreeMap::new();
+        let mut places = Vec::new();
         for number in 0..count {
             self.what = format!("metadata entry {number}");
             let key = self.name()?;
             self.what = format!("metadata `{key}`");
+            let start = self.at;
             let kind = self.kind()?;
             let value = self.value(kind)?;
+            places.push((key.clone(), start..self.at));
             if metadata.insert(key.clone(), value).is_some() {
                 return Err(self.malformed(format!("metadata `{key}` is there twice")));
             }
         }
-        Ok(metadata)
+        Ok((metadata, places))
     }
 
     fn name(&mut self) -> Result<String, ModelError> {

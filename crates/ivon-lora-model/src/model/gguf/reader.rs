@@ -4,10 +4,11 @@
 //! itself.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cursor::Cursor;
+use super::cursor::{Contents, Cursor};
 use super::value::{Array, Kind, TensorEntry, Value};
 use crate::model::error::ModelError;
 use crate::model::mapped::MappedFile;
@@ -19,6 +20,8 @@ pub struct GgufFile {
     /// The parts of a split model after the first.
     pub(super) others: Vec<Arc<MappedFile>>,
     metadata: BTreeMap<String, Value>,
+    /// Where the type and the value of each key lie, in the order of the file.
+    places: Vec<(String, Range<usize>)>,
     pub(super) tensors: BTreeMap<String, TensorEntry>,
 }
 
@@ -26,7 +29,11 @@ impl GgufFile {
     /// Maps one file and reads its headers, whether it is the whole model or a part.
     pub(super) fn open_one(path: &Path) -> Result<Self, ModelError> {
         let file = Arc::new(MappedFile::open(path)?);
-        let (metadata, tensors) = Cursor {
+        let Contents {
+            metadata,
+            places,
+            tensors,
+        } = Cursor {
             file: &file,
             at: 0,
             what: String::new(),
@@ -36,6 +43,7 @@ impl GgufFile {
             file,
             others: Vec::new(),
             metadata,
+            places,
             tensors,
         })
     }
@@ -65,6 +73,14 @@ impl GgufFile {
     /// All metadata, by key.
     pub fn metadata(&self) -> &BTreeMap<String, Value> {
         &self.metadata
+    }
+
+    /// The keys of the metadata in the order of the file, each with its type and value as they lie
+    /// there.
+    pub fn stored_metadata(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let bytes = |place: &Range<usize>| self.file.bytes().get(place.clone());
+        let places = self.places.iter();
+        places.map(move |(key, place)| (key.as_str(), bytes(place).unwrap_or_default()))
     }
 
     /// All tensors, by their names in GGUF.

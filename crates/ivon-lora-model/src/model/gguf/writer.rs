@@ -22,6 +22,9 @@ pub enum Metadata {
     Texts(Vec<String>),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
+    /// The type and the value of another file's key, as they lie there
+    /// ([`GgufFile::stored_metadata`](super::GgufFile::stored_metadata)).
+    Stored(Vec<u8>),
 }
 
 /// A file to be written: its metadata and the descriptions of its tensors.
@@ -40,18 +43,25 @@ struct Planned {
 }
 
 impl Metadata {
-    fn number(&self) -> u32 {
-        match self {
+    /// ggml's number for the type; none if it is stored with the value.
+    fn number(&self) -> Option<u32> {
+        Some(match self {
             Self::U32(_) => 4,
             Self::F32(_) => 6,
             Self::Bool(_) => 7,
             Self::Text(_) => 8,
             Self::Texts(_) | Self::I32s(_) | Self::F32s(_) => 9,
-        }
+            Self::Stored(_) => return None,
+        })
     }
 
+    /// Writes type and value.
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        if let Some(number) = self.number() {
+            out.write_all(&number.to_le_bytes())?;
+        }
         match self {
+            Self::Stored(bytes) => out.write_all(bytes),
             Self::U32(number) => out.write_all(&number.to_le_bytes()),
             Self::F32(number) => out.write_all(&number.to_le_bytes()),
             Self::Bool(flag) => out.write_all(&[u8::from(*flag)]),
@@ -191,7 +201,6 @@ impl GgufWriter {
         out.write_all(&(self.metadata.len() as u64).to_le_bytes())?;
         for (key, value) in &self.metadata {
             write_text(&mut out, key)?;
-            out.write_all(&value.number().to_le_bytes())?;
             value.write(&mut out)?;
         }
         let mut offset = 0u64;

@@ -15,7 +15,8 @@ use super::{GgufWriter, Metadata};
 use crate::data::Batch;
 use crate::forward::Network;
 use crate::lora::{
-    Adapter, Companions, Draw, MergeOptions, Precision, StoredBase, merge, read_peft,
+    Adapter, Companions, Draw, MergeOptions, Precision, StoredBase, merge, merge_into_gguf,
+    read_peft,
 };
 use crate::model::{
     BasePrecision, Checkpoint, Decoder, DecoderConfig, Encoding, Rope, RopeScaling,
@@ -761,6 +762,37 @@ fn an_adapter_merged_into_a_file_gives_the_model_that_it_gives_merged_into_the_f
         let tokens: Vec<u32> = (1..40).collect();
         let (found, expected) = (logits(&of_file, &tokens), logits(&of_folder, &tokens));
         close(&found, &expected, family);
+    }
+}
+
+#[test]
+fn an_adapter_merged_into_a_new_file_gives_the_model_that_it_gives_merged_into_the_folder() {
+    for family in TRANSLATED.into_iter().chain(["llama"]) {
+        let (folder, kept) = (Folder::new(family), tempfile::tempdir().unwrap());
+        let place = |name: &str| kept.path().join(name);
+        write(&folder, family, &place("model.gguf"), |_| ());
+        let gguf = Checkpoint::open(place("model.gguf").to_str().unwrap()).unwrap();
+        let adapter = testing::golden().join("tiny").join(family).join("adapter");
+        let adapter = read_peft(&adapter, gguf.config(), &Device::flex());
+        let adapter = adapter.unwrap().adapter;
+        let config = folder.config.as_object().unwrap().clone();
+        let of_folder = merged(&folder.open(), config, &adapter, &place("of_folder"));
+        let tokens: Vec<u32> = (1..40).collect();
+        let expected = logits(&of_folder, &tokens);
+        for encoding in [Encoding::F32, Encoding::Q8_0] {
+            let path = place(encoding.name());
+            let path = path.with_extension("gguf");
+            let summary = merge_into_gguf(&path, &gguf, &adapter, encoding).unwrap();
+            assert!(summary.merged > 0 && summary.largest_change > 0.0);
+            let written = Checkpoint::open(path.to_str().unwrap()).unwrap();
+            assert_eq!(written.config(), gguf.config(), "{family}");
+            assert_eq!(written.names(), gguf.names(), "{family}");
+            let found = logits(&written, &tokens);
+            match encoding {
+                Encoding::F32 => close(&found, &expected, family),
+                _ => assert!(found.iter().all(|logit| logit.is_finite()), "{family}"),
+            }
+        }
     }
 }
 
