@@ -150,6 +150,7 @@ pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
         accumulation: 1,
         examples,
         dropout,
+        weight_of_squares: 1.0,
     }
 }
 

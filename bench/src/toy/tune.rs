@@ -16,7 +16,7 @@ use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::posterior::Posterior;
 use ivon_lora::predict::{EvaluationOptions, Predictor};
-use ivon_lora::train::{ChoiceGoal, GoalExamples, Training, training_loop};
+use ivon_lora::train::{ChoiceGoal, GoalExamples, LossWeights, Training, training_loop};
 use ivon_lora::watch::Progress;
 use ivon_lora_toy as toy;
 use ivon_lora_toy::questions::Question;
@@ -140,6 +140,7 @@ impl Toy {
             lora: &lora,
             config: &config,
             evaluation,
+            weights: &LossWeights::default(),
             train: &self.train,
             tune: &[],
         });

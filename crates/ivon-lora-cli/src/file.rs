@@ -125,7 +125,7 @@ impl File<'_> {
             &value.span(),
             value.get_ref(),
         );
-        if let (Kind::OneOf(words), DeValue::String(found)) = (setting.key.kind, value.get_ref()) {
+        if let (Some(words), DeValue::String(found)) = (setting.key.kind.words(), value.get_ref()) {
             error.hint = did_you_mean(found, words.iter().copied());
         }
         Err(error)
@@ -209,20 +209,22 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
             .as_array()
             .is_some_and(|list| list.iter().all(|entry| fits(entry.get_ref())))
     };
+    let is_number = |value: &DeValue<'_>| value.is_integer() || value.is_float();
+    let is_one_of = |words: &[&str]| value.as_str().is_some_and(|found| words.contains(&found));
     match kind {
         Kind::Whole => whole(value),
-        Kind::Number => value.is_integer() || value.is_float(),
+        Kind::Number => is_number(value),
         Kind::Switch => value.is_bool(),
         Kind::SwitchOrPath => value.is_bool() || value.is_str(),
         Kind::Text | Kind::Path => value.is_str(),
-        Kind::OneOf(words) => value.as_str().is_some_and(|found| words.contains(&found)),
+        Kind::OneOf(words) => is_one_of(words),
         Kind::Texts => all(value, &|entry| entry.is_str()),
         Kind::TextOrTexts => value.is_str() || all(value, &|entry| entry.is_str()),
         Kind::Wholes => all(value, &whole),
-        Kind::Numbers => value.as_table().is_some_and(|table| {
-            let is_number = |value: &DeValue<'_>| value.is_integer() || value.is_float();
-            table.values().all(|entry| is_number(entry.get_ref()))
-        }),
+        Kind::Numbers => value
+            .as_table()
+            .is_some_and(|table| table.values().all(|entry| is_number(entry.get_ref()))),
+        Kind::WordOrNumbers(words) => is_one_of(words) || all(value, &is_number),
     }
 }
 

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use ivon_lora::data::DataConfig;
 use ivon_lora::run::RunConfig;
-use ivon_lora::settings::Kind;
 use serde::de::DeserializeOwned;
 use toml::Value;
 
@@ -187,7 +186,7 @@ fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
 /// Sets the key of a flag; removes the key that the flag replaces.
 fn place(file: &mut toml::Table, setting: &Setting, value: Value) -> Result<(), CliError> {
     let key = setting.key;
-    if let (Kind::OneOf(words), Value::String(found)) = (key.kind, &value)
+    if let (Some(words), Value::String(found)) = (key.kind.words(), &value)
         && !words.contains(&found.as_str())
     {
         let flag = setting.flag().unwrap_or(key.name);
@@ -251,7 +250,7 @@ mod tests {
     use ivon_lora::data::ChatSetting;
     use ivon_lora::lora::TargetModules;
     use ivon_lora::method::Method;
-    use ivon_lora::train::Schedule;
+    use ivon_lora::train::{ClassWeights, Schedule, WeightRule};
 
     use super::*;
     use crate::args::{Args, Command};
@@ -298,13 +297,26 @@ mod tests {
     }
 
     #[test]
+    fn class_weights_are_a_word_or_numbers() {
+        let weights = |flags: &str| config("", flags).train.class_weights;
+        let rule = Some(ClassWeights::Rule(WeightRule::Balanced));
+        assert_eq!(weights("--class-weights balanced"), rule);
+        let numbers = Some(ClassWeights::ByAnswer(vec![1.0, 19.0]));
+        assert_eq!(weights("--class-weights 1,19"), numbers);
+        assert_eq!(
+            error("", "--class-weights even"),
+            "error: `--class-weights` is `even`, expected `balanced` or a list of numbers"
+        );
+    }
+
+    #[test]
     fn every_flag_that_stands_for_a_key_arrives_there() {
         let flags = "--model m --data d --out o --adapter a --optimizer ivon --recipe paper --update newton --learning-rate 0.5 --posterior-sd 0.02 --hess-init 0.1 \
             --beta1 0.8 --beta2 0.999 --weight-decay 0.01 --clip-radius 0.3 --mc-samples 2 --rescale-lr --max-grad-norm 1 --steps 7 \
             --batch-size 3 --accumulation 2 --schedule constant --warmup 4 --eval-interval 5 --checkpoint-interval 6 --keep-best ece \
             --patience 2 --seed 9 --rank 2 --alpha 3 --dropout 0.2 --target-modules all-linear --samples 11 --scale 0.7 --include-text \
             --device cuda --threads 2 --base-precision as-is --compute int8 --recompute --task sst2 --scoring answer --chat-template --max-length 99 \
-            --train-limit 20 --eval-limit 30 --label-reading word --id-field key --loss-on all";
+            --train-limit 20 --eval-limit 30 --label-reading word --id-field key --loss-on all --class-weights 1,2.5";
         let written = toml::to_string(&config("", flags)).unwrap();
         let table: toml::Table = toml::from_str(&written).unwrap();
         let defaults: toml::Table =

@@ -87,9 +87,19 @@ pub enum Kind {
     Wholes,
     /// A table of numbers above 0.
     Numbers,
+    /// One of these words, or a list of numbers.
+    WordOrNumbers(&'static [&'static str]),
 }
 
 impl Kind {
+    /// The words that it accepts as a text, if it accepts no other text.
+    pub fn words(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::OneOf(words) | Self::WordOrNumbers(words) => Some(words),
+            _ => None,
+        }
+    }
+
     /// The type in words, for errors and docs.
     pub fn name(self) -> String {
         match self {
@@ -106,6 +116,7 @@ impl Kind {
             Self::TextOrTexts => "a text or a list of texts".into(),
             Self::Wholes => "a list of whole numbers".into(),
             Self::Numbers => "a table of numbers".into(),
+            Self::WordOrNumbers(words) => format!("`{}` or a list of numbers", words.join("`, `")),
         }
     }
 }

@@ -344,6 +344,7 @@ fn twelve_steps_of_adamw_agree_with_pytorch() {
         accumulation: 1,
         examples: 1,
         dropout: 0.0,
+        weight_of_squares: 1.0,
     };
     let mut optimizer = method.settings().start(golden.start(), &setup).unwrap();
     let losses: Vec<f64> = (0..12)

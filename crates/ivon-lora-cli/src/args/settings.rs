@@ -200,7 +200,12 @@ fn argument(setting: &'static Setting, flag: Flag) -> Arg {
         Kind::Texts => argument
             .value_delimiter(',')
             .action(clap::ArgAction::Append),
-        Kind::Text | Kind::OneOf(_) | Kind::TextOrTexts | Kind::Wholes | Kind::Numbers => argument,
+        Kind::Text
+        | Kind::OneOf(_)
+        | Kind::TextOrTexts
+        | Kind::WordOrNumbers(_)
+        | Kind::Wholes
+        | Kind::Numbers => argument,
     }
 }
 
@@ -255,6 +260,7 @@ fn value(kind: Kind, flag: &str, matches: &ArgMatches) -> Option<FlagValue> {
         Kind::Path => return Some(FlagValue::Path(matches.get_one::<PathBuf>(flag)?.clone())),
         Kind::Text | Kind::OneOf(_) => text()?.into(),
         Kind::TextOrTexts => text_or_texts(text()?),
+        Kind::WordOrNumbers(_) => text_or_numbers(text()?),
         Kind::Texts => {
             let words = matches.get_many::<String>(flag)?;
             Value::Array(words.map(|word| word.trim().into()).collect())
@@ -285,6 +291,15 @@ fn text_or_texts(text: &str) -> Value {
         return Value::Array(parts.into_iter().map(Value::from).collect());
     }
     text.into()
+}
+
+/// Numbers separated by commas are a list; anything else is a word.
+fn text_or_numbers(text: &str) -> Value {
+    let numbers = text.split(',').map(|part| part.trim().parse::<f64>());
+    match numbers.collect::<Result<Vec<_>, _>>() {
+        Ok(numbers) => Value::Array(numbers.into_iter().map(Value::from).collect()),
+        Err(_) => text.into(),
+    }
 }
 
 #[cfg(test)]

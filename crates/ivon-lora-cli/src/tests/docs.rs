@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use ivon_lora::method::Method;
 use ivon_lora::run::RunConfig;
-use ivon_lora::settings::Kind;
 use toml::{Table, Value};
 
 use crate::args::Args;
@@ -195,7 +194,7 @@ fn the_help_of_train_has_every_key_without_a_flag_and_every_word_that_a_flag_tak
         );
     }
     for setting in settings() {
-        let (Some(flag), Kind::OneOf(words)) = (setting.flag(), setting.key.kind) else {
+        let (Some(flag), Some(words)) = (setting.flag(), setting.key.kind.words()) else {
             continue;
         };
         let argument = train

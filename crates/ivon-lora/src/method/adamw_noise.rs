@@ -105,6 +105,7 @@ mod tests {
             accumulation: 1,
             examples: 1,
             dropout: 0.0,
+            weight_of_squares: 1.0,
         };
         let posterior = config
             .start(adapter(2, "q_proj,v_proj"), &setup)

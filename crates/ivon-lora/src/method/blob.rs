@@ -530,6 +530,7 @@ mod tests {
             accumulation: 1,
             examples: 4,
             dropout: 0.0,
+            weight_of_squares: 1.0,
         };
         let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
         let (mean, variance) = {

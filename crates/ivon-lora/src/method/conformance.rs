@@ -20,8 +20,8 @@ use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread};
 use crate::predict::{EvaluationOptions, PredictError, Predictor, SetProbabilities};
 use crate::random::{Purpose, below, stream};
 use crate::train::{
-    BatchObjective, ChoiceGoal, Evidence, GoalExamples, Objective, Optimizer, Outcome, TrainConfig,
-    TrainError, Training, TrainingEnd,
+    BatchObjective, ChoiceGoal, Evidence, GoalExamples, LossWeights, Objective, Optimizer, Outcome,
+    TrainConfig, TrainError, Training, TrainingEnd,
 };
 use crate::watch::{Event, Progress};
 
@@ -178,6 +178,7 @@ impl Run<'_> {
             seed: SEED,
             batch_tokens: 64,
             train: &self.examples,
+            weights: &LossWeights::default(),
             calibrate: &self.examples,
             watch: &mut |_| true,
         };
@@ -202,6 +203,7 @@ impl Run<'_> {
             lora: &lora(),
             config: &config,
             evaluation: options(),
+            weights: &LossWeights::default(),
             train: &self.examples,
             tune: &[],
         });
@@ -238,6 +240,7 @@ impl Run<'_> {
             accumulation: 1,
             examples: 8,
             dropout: lora().dropout,
+            weight_of_squares: 1.0,
         };
         let mut undisturbed = self.settings.start(self.start(SEED)?, &setup)?;
         let mut disturbed = self.settings.start(self.start(SEED)?, &setup)?;

@@ -393,6 +393,7 @@ mod tests {
         accumulation: 1,
         examples: 5,
         dropout: 0.0,
+        weight_of_squares: 1.0,
     };
 
     fn config(learning_rate: f64) -> DalorraConfig {

@@ -89,7 +89,7 @@ impl EvonMethodConfig {
     }
 
     /// The settings of the crate `ivon`.
-    fn optimizer_config(&self, seed: u64, examples: usize) -> IvonConfig {
+    fn optimizer_config(&self, seed: u64, examples: f64) -> IvonConfig {
         IvonConfig {
             estimate_limit: (self.estimate_limit != 0.0).then_some(self.estimate_limit),
             eigenbasis: Some(EigenbasisConfig {
@@ -118,7 +118,11 @@ impl Settings for EvonMethodConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        self.ivon.validate_with(&self.optimizer_config(0, 1))
+        self.ivon.validate_with(&self.optimizer_config(0, 1.0))
+    }
+
+    fn squares_gradients(&self) -> Option<&'static str> {
+        self.ivon.squared_batches()
     }
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
@@ -145,6 +149,7 @@ mod tests {
         accumulation: 1,
         examples: 1,
         dropout: 0.0,
+        weight_of_squares: 1.0,
     };
 
     fn lively() -> EvonMethodConfig {

@@ -393,6 +393,7 @@ mod tests {
             accumulation: 1,
             examples: 8,
             dropout: 0.2,
+            weight_of_squares: 1.0,
         }
     }
 

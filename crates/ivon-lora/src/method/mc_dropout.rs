@@ -79,6 +79,7 @@ mod tests {
             accumulation: 1,
             examples: 1,
             dropout: 0.0,
+            weight_of_squares: 1.0,
         };
         let error = McDropoutConfig::default()
             .start(adapter(1, "q_proj"), &setup)

@@ -81,6 +81,7 @@ impl MemberTraining<'_> {
         files::create_folder(&folder)?;
         let setup = Setup {
             examples: goal.predictions(),
+            weight_of_squares: goal.weight_of_squares(),
             ..Setup::new(config, goal.examples(), dropout, seed)
         };
         let mut optimizer = self.settings.start((self.start)(seed)?, &setup)?;

@@ -544,6 +544,7 @@ mod tests {
             accumulation: 1,
             examples: 4,
             dropout: 0.0,
+            weight_of_squares: 1.0,
         };
         let start = adapter(1, "q_proj");
         let mut optimizer = config.start(start.clone(), &setup).unwrap();

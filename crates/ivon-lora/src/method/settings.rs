@@ -12,7 +12,7 @@ use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 use crate::posterior::{Posterior, PosteriorError, Stored};
 use crate::settings::Key;
-use crate::train::{Optimizer, TrainConfig, TrainError};
+use crate::train::{LossWeights, Optimizer, TrainConfig, TrainError};
 use crate::watch::Watch;
 
 /// The settings of a method, through which a run asks everything of it.
@@ -89,6 +89,12 @@ pub trait Settings: fmt::Debug {
     /// makes its posterior of choices and their probabilities.
     fn learns_texts(&self) -> bool {
         true
+    }
+
+    /// The setting by which its posterior is made of squared gradients of a batch as they are, in which
+    /// the weight of a class would count by its square, if there is one.
+    fn squares_gradients(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether it treats the magnitudes of DoRA as it does any other parameter, and no part of it is
@@ -208,6 +214,9 @@ pub struct Setup {
     pub examples: usize,
     /// Probability that an input of A is dropped in training.
     pub dropout: f64,
+    /// Σ w² / Σ w over the weights w of the training examples in the loss, by which squared gradients
+    /// are too large as an estimate of its curvature; 1 if all count once.
+    pub weight_of_squares: f64,
 }
 
 impl Setup {
@@ -223,6 +232,7 @@ impl Setup {
             accumulation: config.accumulation,
             examples,
             dropout,
+            weight_of_squares: 1.0,
         }
     }
 }
@@ -239,6 +249,8 @@ pub struct Fit<'a> {
     pub batch_tokens: usize,
     /// The training examples.
     pub train: &'a [Encoded],
+    /// What each class counted in the loss of the training.
+    pub weights: &'a LossWeights,
     /// Labelled rows of calibrate, for choices to be made on rows that were not trained on; may be
     /// empty.
     pub calibrate: &'a [Encoded],

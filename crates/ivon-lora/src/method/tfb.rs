@@ -4,17 +4,19 @@
 //! With the singular value decomposition B = U D Vᵀ the adapter equals B′ = U D, A′ = Vᵀ A. Row i of
 //! A′ has noise of standard deviation σ_q/(D_i + 1e-6), so that U D ε is σ_q times a standard normal
 //! in each direction of U. A bisection finds the largest σ_q at which the NLL of labelled training
-//! examples, under the same standard normals for every σ_q, rises by no more than a tolerance.
+//! examples, weighted as in training, rises by no more than a tolerance under the same standard normals
+//! for every σ_q.
 
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
 use super::{Fit, Members, Passes, Settings, Setup};
+use crate::data::Encoded;
 use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
-use crate::predict::{EvaluationOptions, Predictor};
+use crate::predict::{EvaluationOptions, Predictor, ScaleTrial};
 use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
@@ -166,10 +168,15 @@ impl TfbConfig {
         let total = passes * examples.len();
         let mut progress = Progress::new(Stage::Fitting, total, &mut *fit.watch);
         let predictor = Predictor::new(fit.network, unit, &options);
+        let labels = || examples.iter().filter_map(Encoded::label);
         // σ_q² multiplies the variance at σ_q = 1, as τ does.
         let mut nll = |sd: f64| -> Result<f64, TrainError> {
             let trials = predictor.scale_trials(examples, &[sd * sd], &mut progress)?;
-            Ok(trials.first().map_or(f64::NAN, |trial| trial.nll))
+            let nll = |trial: &ScaleTrial| match fit.weights.is_plain() {
+                true => trial.nll,
+                false => fit.weights.mean(&trial.losses, labels()),
+            };
+            Ok(trials.first().map_or(f64::NAN, nll))
         };
         let limit = nll(0.0)? * (1.0 + self.tfb_tolerance);
         largest_accepted(self.tfb_halvings, |sd| Ok(nll(sd)? <= limit))
@@ -273,7 +280,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::data::{Choices, Encoded, Target};
+    use crate::data::{Choices, Target};
     use crate::forward::Network;
     use crate::lora::LoraConfig;
     use crate::metrics::{Predictions, mean_of_draws};
@@ -282,6 +289,7 @@ mod tests {
     use crate::predict::PredictError;
     use crate::testing::golden;
     use crate::testing::golden_normals;
+    use crate::train::{ClassWeights, LossWeights};
 
     fn matrix(seed: u64, shape: [usize; 2]) -> HostMatrix {
         HostMatrix {
@@ -374,30 +382,29 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_noise_that_is_found_is_as_much_as_the_examples_bear() {
+    fn network() -> Network {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
-        let network = Network::new(
-            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
-            &Device::flex(),
-            false,
-        );
+        let decoder = Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
+        Network::new(decoder, &Device::flex(), false)
+    }
+
+    fn adapter(network: &Network) -> Adapter {
         let lora = LoraConfig {
             rank: 2,
             ..LoraConfig::default()
         };
         let mut seed = 10;
-        let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex())
-            .unwrap()
-            .with_scaling(2.0)
-            .clone_with(|_, tensor| {
-                seed += 1;
-                let [rows, columns] = tensor.dims();
-                Tensor::from_data(
-                    TensorData::new(matrix(seed, [rows, columns]).values, [rows, columns]),
-                    &tensor.device(),
-                ) * 0.2
-            });
+        let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex()).unwrap();
+        adapter.with_scaling(2.0).clone_with(|_, tensor| {
+            seed += 1;
+            let [rows, columns] = tensor.dims();
+            let values = TensorData::new(matrix(seed, [rows, columns]).values, [rows, columns]);
+            Tensor::from_data(values, &tensor.device()) * 0.2
+        })
+    }
+
+    /// Six examples with the labels 0 and 1 in turn.
+    fn examples() -> Vec<Encoded> {
         let example = |key: u32| Encoded {
             id: key.to_string(),
             key: u64::from(key),
@@ -407,22 +414,41 @@ mod tests {
                 label: Some(key as usize % 2),
             },
         };
-        let examples: Vec<Encoded> = (0..6).map(example).collect();
+        (0..6).map(example).collect()
+    }
+
+    fn fitted(
+        network: &Network,
+        train: &[Encoded],
+        weights: &LossWeights,
+        tfb_tolerance: f64,
+    ) -> Box<dyn Posterior> {
         let config = TfbConfig {
+            tfb_tolerance,
             tfb_samples: 3,
             ..TfbConfig::default()
         };
         let mut fit = Fit {
-            network: &network,
+            network,
             dropout: 0.0,
             seed: 4,
             batch_tokens: 64,
-            train: &examples,
+            train,
+            weights,
             calibrate: &[],
             watch: &mut |_| true,
         };
-        let point: Box<dyn Posterior> = Box::new(PointEstimate { adapter });
-        let found = config.finish(Members::new(point), &mut fit).unwrap();
+        let point = PointEstimate {
+            adapter: adapter(network),
+        };
+        let found = config.finish(Members::new(Box::new(point)), &mut fit);
+        found.unwrap()
+    }
+
+    #[test]
+    fn the_noise_that_is_found_is_as_much_as_the_examples_bear() {
+        let (network, examples) = (network(), examples());
+        let found = fitted(&network, &examples, &LossWeights::default(), 0.003);
         let sd: f64 = found
             .stored()
             .unwrap()
@@ -458,6 +484,26 @@ mod tests {
             "{sd}: {} {limit}",
             nll((next / sd).powi(2))
         );
+    }
+
+    #[test]
+    fn a_row_of_weight_two_is_a_row_that_is_there_twice() {
+        let network = network();
+        let weights = ClassWeights::ByAnswer(vec![1.0, 2.0]).of(&[3, 3]).unwrap();
+        let sigma = |examples: &[Encoded], weights: &LossWeights| {
+            let found = fitted(&network, examples, weights, 0.1);
+            found
+                .stored()
+                .unwrap()
+                .unwrap()
+                .number::<f64>("sigma_q", "")
+                .unwrap()
+        };
+        let plain = LossWeights::default();
+        let twice = |example: Encoded| vec![example.clone(); 1 + example.label().unwrap()];
+        let doubled: Vec<Encoded> = examples().into_iter().flat_map(twice).collect();
+        assert_eq!(sigma(&examples(), &weights), sigma(&doubled, &plain));
+        assert_ne!(sigma(&examples(), &weights), sigma(&examples(), &plain));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Predictions;
 use crate::random::{Purpose, stream, uniform};
 
+/// The paper's number of bins.
+pub const BINS: usize = 10;
+
 /// One bar of a reliability diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bin {

@@ -18,10 +18,20 @@ fn name(answers: &[String], class: usize) -> String {
         .unwrap_or_else(|| class.to_string())
 }
 
-/// Precision, recall and F1 of each class, with the number of rows that have it as their label and
-/// as their answer.
+/// Precision, recall and F1 of each class, with the number of rows that have it as their label and as
+/// their answer; the share of the rows that have it beside its mean probability, and its ECE.
 pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
-    let head = ["class", "rows", "answered", "precision", "recall", "F1"];
+    let head = [
+        "class",
+        "rows",
+        "answered",
+        "precision",
+        "recall",
+        "F1",
+        "share",
+        "mean probability",
+        "ECE",
+    ];
     let mut order: Vec<usize> = (0..classes.classes.len()).collect();
     if order.len() > MOST {
         order.sort_by_key(|&class| std::cmp::Reverse(classes.classes[class].support));
@@ -39,6 +49,8 @@ pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
 fn class_row(classes: &Classes, answers: &[String], class: usize) -> Vec<String> {
     let scores = classes.classes[class];
     let answered: usize = classes.confusion.iter().map(|row| row[class]).sum();
+    let rows: usize = classes.classes.iter().map(|class| class.support).sum();
+    let known = |value: Option<f64>| value.map_or("–".to_string(), |value| format!("{value:.3}"));
     vec![
         name(answers, class),
         scores.support.to_string(),
@@ -46,6 +58,9 @@ fn class_row(classes: &Classes, answers: &[String], class: usize) -> Vec<String>
         share(scores.precision, answered),
         share(scores.recall, scores.support),
         share(scores.f1, scores.support + answered),
+        share(scores.support as f64 / rows as f64, rows),
+        known(scores.probability),
+        known(scores.ece),
     ]
 }
 
@@ -211,10 +226,10 @@ mod tests {
         let text = class_table(&found, &words()).to_text();
         assert_eq!(
             text,
-            "class  rows  answered  precision  recall     F1\n\
-             No        3         3      0.667   0.667  0.667\n\
-             Yes       2         2      0.500   0.500  0.500\n\
-             Maybe     0         0          –       –      –\n"
+            "class  rows  answered  precision  recall     F1  share  mean probability    ECE\n\
+             No        3         3      0.667   0.667  0.667  0.600             0.520  0.240\n\
+             Yes       2         2      0.500   0.500  0.500  0.400             0.380  0.260\n\
+             Maybe     0         0          –       –      –  0.000             0.100  0.100\n"
         );
         let confusion = confusion_table(&found, &words()).unwrap().to_text();
         assert_eq!(
@@ -244,6 +259,8 @@ mod tests {
             precision: 1.0,
             recall: 1.0,
             f1: 1.0,
+            probability: None,
+            ece: None,
         };
         let classes = Classes {
             confusion,

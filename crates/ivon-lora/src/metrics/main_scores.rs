@@ -2,9 +2,10 @@
 
 use crate::watch::MainScores;
 
+use super::calibration::BINS;
 use super::calibration::{expected_error, reliability_bins};
 use super::predictions::Predictions;
-use super::scores::{BINS, Scores};
+use super::scores::Scores;
 
 impl From<&Scores> for MainScores {
     fn from(scores: &Scores) -> Self {

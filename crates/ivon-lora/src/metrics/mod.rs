@@ -28,7 +28,7 @@ pub use crate::watch::MainScores;
 pub(crate) use bisection::bisection;
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
 pub use calibration::{
-    Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
+    BINS, Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
 };
 pub use choice::{FEWEST_OF_EACH, FEWEST_ROWS, Ground, TooLittle, not_told_from, preferred};
 pub(crate) use class_table::class_findings;
@@ -43,7 +43,7 @@ pub use paired_auroc::{ScoredRows, paired_auroc_over_seeds};
 pub use predicted_document::{PredictedDocument, PredictedToken};
 pub(crate) use predictions::first_largest;
 pub use predictions::{LogProbabilities, Predictions, log_softmax, log_sum_exp, mean_of_draws};
-pub use scores::{BINS, Scores};
+pub use scores::Scores;
 pub use selective::{
     SelectivePoint, accuracy_by_coverage, area_under_selective_accuracy, selective_accuracy,
     selective_curve,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bootstrap::intervals;
 use super::calibration::{
-    Bin, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
+    BINS, Bin, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
 };
 use super::classes::{Classes, class_scores};
 use super::detection::auroc;
@@ -15,8 +15,6 @@ use super::{
     uncertainties,
 };
 
-/// The paper's number of bins.
-pub const BINS: usize = 10;
 /// The number of bins in BLoB, TFB and torchmetrics.
 const MORE_BINS: usize = 15;
 /// Sets of labels drawn for [`Scores::ece_floor`].

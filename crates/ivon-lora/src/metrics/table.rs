@@ -1,7 +1,8 @@
 //! Rows of scores → a table as text or as Markdown, and one sentence for a reader who does not know
 //! the scores.
 
-use super::scores::{BINS, Scores};
+use super::calibration::BINS;
+use super::scores::Scores;
 use super::selective::SelectivePoint;
 
 /// A table: a head, and rows of the same length.

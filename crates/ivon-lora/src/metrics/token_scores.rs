@@ -9,10 +9,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Bootstrap, intervals_of};
+use super::calibration::BINS;
 use super::calibration::{Bin, bin_of, bins_of};
 use super::error::MetricsError;
 use super::predicted_document::PredictedDocument;
-use super::scores::BINS;
 use crate::watch::MainScores;
 
 /// A score with its 95 % interval.

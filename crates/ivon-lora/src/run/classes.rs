@@ -1,7 +1,9 @@
-//! Warnings, before anything is trained, about labels that are missing from a role.
+//! What is said, before anything is trained, about labels that are missing from a role, and about the
+//! weights of the classes.
 
 use super::data::EncodedRoles;
 use crate::data::{EncodedSet, Role};
+use crate::train::LossWeights;
 use crate::watch::Event;
 use crate::words::joined;
 
@@ -20,6 +22,17 @@ pub(super) fn missing_classes(answers: &[String], sets: &EncodedRoles) -> Vec<Ev
         .into_iter()
         .map(|warning| Event::Warning(warning.into()))
         .collect()
+}
+
+/// What each class counts in the loss, if not all rows count once.
+pub(super) fn weights_note(answers: &[String], weights: &LossWeights) -> Option<String> {
+    let weights = weights.by_class();
+    let class = |(answer, weight): (&String, &f64)| format!("`{answer}` {weight:.3}");
+    let mut named: Vec<String> = answers.iter().zip(weights).take(NAMED).map(class).collect();
+    if weights.len() > NAMED {
+        named.push(format!("{} others", weights.len() - NAMED));
+    }
+    (!named.is_empty()).then(|| format!("weights in the loss: {}", joined(&named, "and")))
 }
 
 /// One sentence for all roles that lack the same labels.
@@ -78,6 +91,7 @@ fn sentence(answers: &[String], roles: &[Role], missing: &[usize]) -> String {
 mod tests {
     use super::*;
     use crate::data::{Choices, Encoded, Target};
+    use crate::train::ClassWeights;
 
     fn set(labels: &[usize]) -> EncodedSet {
         let example = |(row, &label): (usize, &usize)| Encoded {
@@ -139,6 +153,27 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(said(&[], &[0, 1], &[1], &[1]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn weights_are_named_with_their_answers() {
+        let words = |count: usize| (0..count).map(|word| word.to_string()).collect::<Vec<_>>();
+        let said = |weights: Vec<f64>| {
+            let rows = vec![1; weights.len()];
+            let weights = ClassWeights::ByAnswer(weights).of(&rows).unwrap();
+            weights_note(&words(rows.len()), &weights)
+        };
+        let two = said(vec![100.0 / 190.0, 10.0]);
+        assert_eq!(
+            two.unwrap(),
+            "weights in the loss: `0` 0.526 and `1` 10.000"
+        );
+        assert!(
+            said(vec![1.0; 7])
+                .unwrap()
+                .ends_with("`4` 1.000 and 2 others")
+        );
+        assert_eq!(weights_note(&words(2), &LossWeights::default()), None);
     }
 
     #[test]

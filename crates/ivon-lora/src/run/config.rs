@@ -127,6 +127,11 @@ impl RunConfig {
         if self.lora.use_dora && self.model.adapter.is_none() {
             check_magnitudes(method)?;
         }
+        if let (Some(_), Some(by)) = (&self.train.class_weights, method.squares_gradients()) {
+            let found = format!("given with {by}, in which a weight would count by its square");
+            let expected = "`hess_approx` = `price` or `fisher`, or no weights";
+            return Err(SettingError::new("class_weights", found, expected).into());
+        }
         match (self.train.steps, &self.model.adapter) {
             (Some(0), None) => Err(RunError::NoSteps {
                 why: "no adapter is named that is trained already".into(),
@@ -330,7 +335,8 @@ impl Default for EvaluationConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::{IvonMethodConfig, Method};
+    use crate::method::{HessianEstimate, IvonMethodConfig, Method};
+    use crate::train::{ClassWeights, WeightRule};
 
     #[test]
     fn no_step_is_taken_only_where_a_method_can_be_fitted_to_an_adapter() {
@@ -364,6 +370,33 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "`steps` is 0 and the posterior of `swag` comes from its steps, expected at least 1"
+        );
+    }
+
+    #[test]
+    fn class_weights_are_refused_where_the_posterior_would_count_them_by_their_squares() {
+        let of = |hess_approx| RunConfig {
+            optimizer: Method::Ivon(IvonMethodConfig {
+                hess_approx,
+                ..IvonMethodConfig::default()
+            }),
+            data: DataConfig {
+                path: "data".into(),
+                task: Some("sst2".into()),
+                ..DataConfig::default()
+            },
+            train: TrainConfig {
+                class_weights: Some(ClassWeights::Rule(WeightRule::Balanced)),
+                ..TrainConfig::default()
+            },
+            ..RunConfig::default()
+        };
+        of(None).validate().unwrap();
+        let error = of(Some(HessianEstimate::Gradsq)).validate().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`class_weights` is given with `hess_approx` = `gradsq`, in which a weight would count by \
+             its square, expected `hess_approx` = `price` or `fisher`, or no weights"
         );
     }
 

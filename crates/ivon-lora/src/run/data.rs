@@ -2,8 +2,11 @@
 
 use super::untuned::UntunedAnswers;
 use super::{RunConfig, RunError};
-use crate::data::{self, Choices, Dataset, EncodedSet, Example, Role, Task};
+use crate::answer::answers_of;
+use crate::data::{self, Choices, Dataset, Encoded, EncodedSet, Example, Role, Task};
 use crate::model::Checkpoint;
+use crate::settings::SettingError;
+use crate::train::LossWeights;
 use crate::watch::{Event, Watch};
 
 /// The inputs of a run whose rows are in memory.
@@ -19,12 +22,13 @@ pub struct TrainingData<'a> {
     pub untuned: &'a UntunedAnswers,
 }
 
-/// The encoded examples of each role.
+/// The encoded examples of each role, and what each class counts in the loss.
 pub(super) struct EncodedRoles {
     pub train: EncodedSet,
     pub tune: EncodedSet,
     pub calibrate: EncodedSet,
     pub test: EncodedSet,
+    pub weights: LossWeights,
 }
 
 impl EncodedRoles {
@@ -52,8 +56,10 @@ impl EncodedRoles {
             Ok(set)
         };
         let dataset = data.dataset;
+        let train = encode(Role::Train, dataset.required(Role::Train)?)?;
         Ok(Self {
-            train: encode(Role::Train, dataset.required(Role::Train)?)?,
+            weights: loss_weights(config, data.task, &train)?,
+            train,
             tune: encode(Role::Tune, &dataset.tune)?,
             calibrate: encode(Role::Calibrate, &dataset.calibrate)?,
             test: encode(Role::Test, &dataset.test)?,
@@ -66,6 +72,32 @@ impl EncodedRoles {
         let mut examples = roles.into_iter().flat_map(|set| &set.examples);
         examples.any(|example| matches!(example.choices(), Some(Choices::Answers(_))))
     }
+}
+
+/// What each class counts in the loss of these training examples.
+///
+/// # Errors
+/// If there are weights, but no classes, or not as many.
+fn loss_weights(
+    config: &RunConfig,
+    task: &Task,
+    train: &EncodedSet,
+) -> Result<LossWeights, RunError> {
+    let Some(weights) = &config.train.class_weights else {
+        return Ok(LossWeights::default());
+    };
+    let mut rows = vec![0; answers_of(task).len()];
+    if rows.is_empty() {
+        let expected = "no weights, or a task whose rows all have the same answers";
+        let found = "given where an answer is no class";
+        return Err(SettingError::new("class_weights", found, expected).into());
+    }
+    for label in train.examples.iter().filter_map(Encoded::label) {
+        if let Some(count) = rows.get_mut(label) {
+            *count += 1;
+        }
+    }
+    Ok(weights.of(&rows)?)
 }
 
 /// `train: 200 examples, 31 tokens each on average`; of texts also how many are trained on.

@@ -117,6 +117,7 @@ impl Finish<'_> {
             seed: self.config.seed,
             batch_tokens: self.config.evaluation.batch_tokens,
             train: &self.sets.train.examples,
+            weights: &self.sets.weights,
             calibrate: &self.sets.calibrate.examples,
             watch,
         };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::advice::{advice, initial_spread};
-use super::classes::missing_classes;
+use super::classes::{missing_classes, weights_note};
 use super::config::{check_magnitudes, check_tables};
 use super::data::{EncodedRoles, TrainingData};
 use super::estimate::Estimate;
@@ -178,8 +178,12 @@ fn load(
         &sets,
         checkpoint.config(),
     )?;
-    for warning in missing_classes(&answers_of(data.task), &sets) {
+    let answers = answers_of(data.task);
+    for warning in missing_classes(&answers, &sets) {
         watch(warning);
+    }
+    if let Some(note) = weights_note(&answers, &sets.weights) {
+        watch(Event::Note(note));
     }
     let config = with_chosen_settings(config, checkpoint.config(), &sets, watch);
     announce(&config, &checkpoint, &sets, watch)?;
@@ -343,6 +347,7 @@ fn goal<'a>(run: &'a Finish<'_>) -> Box<dyn Goal + 'a> {
         lora: &config.lora,
         config: &config.train,
         evaluation: config.evaluation_options(),
+        weights: &run.sets.weights,
         train: &run.sets.train.examples,
         tune: &run.sets.tune.examples,
     };

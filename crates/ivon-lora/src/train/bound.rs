@@ -5,8 +5,8 @@ use burn::tensor::{Int, Tensor};
 
 use crate::predict::NoisyLogits;
 
-/// An upper bound of E −ln softmax(z)_y over independent logits z_c ~ N(m_c, v_c), averaged over the
-/// rows, `[1]`, nats: by Jensen's inequality
+/// An upper bound of E −ln softmax(z)_y over independent logits z_c ~ N(m_c, v_c), for each
+/// row, `[B, 1]`, nats: by Jensen's inequality
 ///
 /// ```text
 /// E −ln softmax(z)_y = −m_y + E ln Σ exp(z_c) ≤ −m_y + ln Σ exp(m_c + ½ v_c)
@@ -15,10 +15,10 @@ use crate::predict::NoisyLogits;
 ///
 /// (Harrison et al., arXiv 2404.11599). Its derivative by v_c is ½ softmax(m + ½ v)_c, whichever choice
 /// is right; without variance it is the loss itself. `labels` is `[B, 1]`.
-pub fn expected_loss_bound(logits: NoisyLogits, labels: Tensor<2, Int>) -> Tensor<1> {
+pub fn expected_loss_bound(logits: NoisyLogits, labels: Tensor<2, Int>) -> Tensor<2> {
     let half = logits.variances * 0.5;
     let log_probabilities = log_softmax(logits.means + half.clone(), 1);
-    (half - log_probabilities).gather(1, labels).mean()
+    (half - log_probabilities).gather(1, labels)
 }
 
 #[cfg(test)]

@@ -21,16 +21,16 @@ impl Goal for ChoiceGoal<'_> {
         self.0.train.len()
     }
 
+    fn weight_of_squares(&self) -> f64 {
+        let labels = self.0.train.iter().filter_map(Encoded::label);
+        self.0.weights.of_squares(labels)
+    }
+
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_> {
         let GoalExamples { network, lora, .. } = self.0;
         let micro_batches = self.0.micro_batches(seed, step);
-        Box::new(BatchObjective::new(
-            network,
-            lora.dropout,
-            seed,
-            step,
-            &micro_batches,
-        ))
+        let objective = BatchObjective::new(network, lora.dropout, seed, step, &micro_batches);
+        Box::new(objective.with_weights(self.0.weights))
     }
 
     fn is_scored(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Schedule, TrainError};
+use super::{ClassWeights, Schedule, TrainError};
 use crate::settings::{Key, Kind, SettingError};
 
 /// How long, how fast and how often.
@@ -18,6 +18,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Forward passes per optimizer step.
     pub accumulation: usize,
+    /// What each class counts in the loss; if absent, all rows count once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// Steps over which the learning rate rises from 0.
@@ -42,7 +45,7 @@ pub struct TrainConfig {
 
 impl TrainConfig {
     /// A row for each key.
-    pub const KEYS: [Key; 12] = [
+    pub const KEYS: [Key; 13] = [
         Key::new(
             "steps",
             Kind::Whole,
@@ -65,6 +68,13 @@ impl TrainConfig {
             "Forward passes per optimizer step.",
         )
         .with_flag("accumulation", "N"),
+        Key::new(
+            "class_weights",
+            Kind::WordOrNumbers(&["balanced"]),
+            "What each class counts in the loss: balanced, n/(K n_k) for n_k of n rows in K classes, or a number for each answer; docs/methods.md.",
+        )
+        .with_flag("class-weights", "balanced|W,W")
+        .with_example("\"balanced\""),
         Key::new(
             "schedule",
             Kind::OneOf(&["constant", "linear", "cosine"]),
@@ -125,6 +135,7 @@ impl Default for TrainConfig {
             epochs: 3.0,
             batch_size: 4,
             accumulation: 1,
+            class_weights: None,
             schedule: Schedule::Linear,
             warmup: 0,
             eval_interval: None,
@@ -186,6 +197,9 @@ impl TrainConfig {
         if self.steps.is_none() && !(self.epochs > 0.0 && self.epochs <= 1e6) {
             let expected = "a number above 0 and at most 1e6";
             return Err(SettingError::value("epochs", self.epochs, expected).into());
+        }
+        if let Some(weights) = &self.class_weights {
+            weights.validate()?;
         }
         if let (Some(patience), None) = (self.patience, self.keep_best) {
             let found = format!("`{patience}` without `keep_best`");

@@ -1,6 +1,6 @@
 //! What a goal learns from and is scored on, whatever it predicts.
 
-use super::TrainConfig;
+use super::{LossWeights, TrainConfig};
 use crate::data::{Encoded, batch_indices};
 use crate::forward::Network;
 use crate::lora::LoraConfig;
@@ -17,6 +17,8 @@ pub struct GoalExamples<'a> {
     pub config: &'a TrainConfig,
     /// How scores are computed; the number of draws is that of `config`.
     pub evaluation: EvaluationOptions,
+    /// What each class counts in the loss.
+    pub weights: &'a LossWeights,
     /// The examples to learn from.
     pub train: &'a [Encoded],
     /// The examples to score on; may be empty.

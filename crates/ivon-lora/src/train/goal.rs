@@ -22,6 +22,12 @@ pub trait Goal {
         self.examples()
     }
 
+    /// Σ w² / Σ w over the weights w of the examples in the loss, by which squared gradients are too
+    /// large as an estimate of its curvature; 1 if all count once.
+    fn weight_of_squares(&self) -> f64 {
+        1.0
+    }
+
     /// The objective of step `step`, counted from 0. `seed` determines data order and dropout masks;
     /// the objective depends on nothing else, so that a resumed run needs no state.
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_>;

@@ -3,6 +3,7 @@
 
 mod error;
 mod schedule;
+mod class_weights;
 mod config;
 mod optimizer;
 mod goal;
@@ -20,6 +21,7 @@ mod steps;
 pub use bound::expected_loss_bound;
 pub use checkpoint::{Checkpoints, Position, SavedStep};
 pub use choice_goal::ChoiceGoal;
+pub use class_weights::{ClassWeights, LossWeights, WeightRule};
 pub use config::{Length, Score, TrainConfig};
 pub use error::TrainError;
 pub use examples::GoalExamples;

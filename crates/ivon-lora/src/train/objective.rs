@@ -1,11 +1,12 @@
-//! The objective of choices: the mean cross-entropy of a step's examples over their choices, plus the
-//! penalty of an adapter that has one, per example.
+//! The objective of choices: the mean cross-entropy of a step's examples over their choices, by the
+//! weights of their classes where there are any, plus the penalty of an adapter that has one, per example.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::bound::expected_loss_bound;
+use super::class_weights::weighted_mean;
 use super::step_pass::{StepPass, with_penalty};
-use super::{BoundEvidence, Evidence, Objective, TrainError};
+use super::{BoundEvidence, Evidence, LossWeights, Objective, TrainError};
 use crate::data::{Choices, Encoded, Target};
 use crate::forward::{Hidden, Network};
 use crate::lora::Adapter;
@@ -15,7 +16,7 @@ use crate::predict::{NoisyLogits, Questions, log_probabilities_at};
 /// The examples of one step, packed.
 pub struct BatchObjective<'a> {
     pass: StepPass<'a>,
-    micro_batches: Vec<(Questions, Vec<i64>)>,
+    micro_batches: Vec<MicroBatch>,
     examples: usize,
 }
 
@@ -29,10 +30,12 @@ impl<'a> BatchObjective<'a> {
         step: u64,
         micro_batches: &[Vec<&Encoded>],
     ) -> Self {
-        let packed = micro_batches.iter().map(|examples| pack(examples));
-        let packed = packed.filter(|(questions, _)| !questions.is_empty());
+        let packed = micro_batches
+            .iter()
+            .map(|examples| MicroBatch::pack(examples));
+        let packed = packed.filter(|packed| !packed.labels.is_empty());
         let micro_batches: Vec<_> = packed.collect();
-        let sizes = micro_batches.iter().map(|(questions, _)| questions.len());
+        let sizes = micro_batches.iter().map(|packed| packed.labels.len());
         Self {
             pass: StepPass {
                 network,
@@ -45,9 +48,17 @@ impl<'a> BatchObjective<'a> {
         }
     }
 
+    /// Weighs the loss of each example by its class.
+    pub fn with_weights(mut self, weights: &LossWeights) -> Self {
+        for packed in &mut self.micro_batches {
+            packed.weigh(weights);
+        }
+        self
+    }
+
     /// The hidden states of a micro-batch under the dropout masks of draw `draw`.
     fn hidden(&self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Hidden {
-        let (questions, _) = &self.micro_batches[micro_batch];
+        let MicroBatch { questions, .. } = &self.micro_batches[micro_batch];
         self.pass.hidden(&questions.batch, adapter, draw)
     }
 
@@ -60,24 +71,55 @@ impl<'a> BatchObjective<'a> {
         micro_batch: usize,
         draw: u64,
     ) -> Result<(Tensor<1>, Tensor<2>), TrainError> {
-        let (questions, labels) = &self.micro_batches[micro_batch];
+        let packed = &self.micro_batches[micro_batch];
+        let questions = &packed.questions;
         let (tokens, width) = (questions.tokens(), self.pass.network.config().hidden_size);
         let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
         let hidden = self.hidden(adapter, micro_batch, draw);
         let variances = Tensor::<2>::from_data(variances, &hidden.states.device()).require_grad();
         let logits = NoisyLogits::at(self.pass.network, &hidden, questions, variances.clone())?;
-        let labels = label_tensor(labels, &logits.means.device());
-        let bound = expected_loss_bound(logits, labels);
+        let labels = packed.label_tensor(&logits.means.device());
+        let bound = packed.mean(expected_loss_bound(logits, labels));
         let bound = with_penalty(bound, hidden.penalty, questions.len() as f64);
         Ok((bound, variances))
     }
 }
 
-/// The labelled ones among these examples, packed, and their labels.
-fn pack(examples: &[&Encoded]) -> (Questions, Vec<i64>) {
-    let labelled = examples.iter().filter_map(|example| labelled(example));
-    let (questions, labels): (Vec<_>, Vec<i64>) = labelled.unzip();
-    (Questions::with_choices(&questions), labels)
+/// Examples with their labels, packed.
+struct MicroBatch {
+    questions: Questions,
+    labels: Vec<i64>,
+    /// What the loss of each example is multiplied by; absent if by nothing.
+    weights: Option<Vec<f32>>,
+}
+
+impl MicroBatch {
+    /// The labelled ones among these examples.
+    fn pack(examples: &[&Encoded]) -> Self {
+        let labelled = examples.iter().filter_map(|example| labelled(example));
+        let (questions, labels): (Vec<_>, Vec<i64>) = labelled.unzip();
+        Self {
+            questions: Questions::with_choices(&questions),
+            labels,
+            weights: None,
+        }
+    }
+
+    fn weigh(&mut self, weights: &LossWeights) {
+        let of_label = |&label: &i64| weights.of(label as usize) as f32;
+        self.weights = (!weights.is_plain()).then(|| self.labels.iter().map(of_label).collect());
+    }
+
+    /// The mean of a column `[B, 1]`, each row of which counts by its weight.
+    fn mean(&self, column: Tensor<2>) -> Tensor<1> {
+        weighted_mean(column, self.weights.as_deref())
+    }
+
+    /// Labels as a column, `[B, 1]`.
+    fn label_tensor(&self, device: &Device) -> Tensor<2, Int> {
+        let column = TensorData::new(self.labels.clone(), [self.labels.len(), 1]);
+        Tensor::from_data(column, &device.clone().without_autodiff())
+    }
 }
 
 /// An example with its choices, and its label.
@@ -97,13 +139,13 @@ impl Objective for BatchObjective<'_> {
     }
 
     fn share(&self, micro_batch: usize) -> f64 {
-        self.micro_batches[micro_batch].0.len() as f64 / self.examples as f64
+        self.micro_batches[micro_batch].labels.len() as f64 / self.examples as f64
     }
 
     fn tokens(&self) -> usize {
         self.micro_batches
             .iter()
-            .map(|(questions, _)| questions.batch.len())
+            .map(|packed| packed.questions.batch.len())
             .sum()
     }
 
@@ -113,11 +155,12 @@ impl Objective for BatchObjective<'_> {
         micro_batch: usize,
         draw: u64,
     ) -> Result<Evidence, TrainError> {
-        let (questions, labels) = &self.micro_batches[micro_batch];
+        let packed = &self.micro_batches[micro_batch];
+        let questions = &packed.questions;
         let hidden = self.hidden(adapter, micro_batch, draw);
         let log_probabilities = log_probabilities_at(self.pass.network, &hidden, questions);
-        let labels = label_tensor(labels, &log_probabilities.device());
-        let loss = log_probabilities.gather(1, labels).mean().neg();
+        let labels = packed.label_tensor(&log_probabilities.device());
+        let loss = packed.mean(log_probabilities.gather(1, labels)).neg();
         self.pass.evidence(
             adapter,
             with_penalty(loss, hidden.penalty, questions.len() as f64),
@@ -141,18 +184,12 @@ impl Objective for BatchObjective<'_> {
         let width = slopes.dims()[1];
         let slopes = numbers(slopes)?;
         let rows = slopes.chunks(width.max(1)).map(<[f32]>::to_vec);
-        let tokens = self.micro_batches[micro_batch].0.tokens();
+        let tokens = self.micro_batches[micro_batch].questions.tokens();
         Ok(BoundEvidence {
             adapter,
             rows: tokens.into_iter().zip(rows).collect(),
         })
     }
-}
-
-/// Labels as a column, `[B, 1]`.
-fn label_tensor(labels: &[i64], device: &Device) -> Tensor<2, Int> {
-    let column = TensorData::new(labels.to_vec(), [labels.len(), 1]);
-    Tensor::from_data(column, &device.clone().without_autodiff())
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, TrainError> {
@@ -170,6 +207,7 @@ mod tests {
     use crate::lora::{LoraConfig, TargetModules};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::{golden, golden_normals};
+    use crate::train::ClassWeights;
 
     const TOKENS: [u32; 3] = [40, 41, 42];
 
@@ -209,7 +247,15 @@ mod tests {
         adapter: &Adapter,
         noise: &OutputNoise,
     ) -> (Adapter, BoundEvidence) {
-        let example = |key: u32| Encoded {
+        let examples: Vec<Encoded> = (0..3).map(example).collect();
+        let mut objective = BatchObjective::new(network, 0.2, 1, 4, &[examples.iter().collect()]);
+        let adapter = adapter.clone().train();
+        let found = objective.evaluate_bound(&adapter, noise, 0, 0).unwrap();
+        (adapter, found)
+    }
+
+    fn example(key: u32) -> Encoded {
+        Encoded {
             id: key.to_string(),
             key: u64::from(key),
             tokens: vec![5, 6, 7, 8, 9 + key, 7, 30 - key],
@@ -217,12 +263,70 @@ mod tests {
                 choices: Choices::Tokens(TOKENS[..3 - key as usize % 2].to_vec()),
                 label: Some(key as usize % 2),
             },
+        }
+    }
+
+    /// The evidence of a micro-batch, by the loss or by its bound, with the gradients on end.
+    fn evidence(
+        network: &Network,
+        examples: &[Encoded],
+        weights: &LossWeights,
+        noise: Option<&OutputNoise>,
+    ) -> (f64, Vec<f64>) {
+        // Without dropout, whose masks on a shared beginning depend on whether there is one.
+        let objective = BatchObjective::new(network, 0.0, 1, 4, &[examples.iter().collect()]);
+        let mut objective = objective.with_weights(weights);
+        let adapter = adapter(network).train();
+        let mut found = match noise {
+            None => objective.evaluate(&adapter, 0, 0).unwrap(),
+            Some(noise) => {
+                let bound = objective.evaluate_bound(&adapter, noise, 0, 0);
+                bound.unwrap().adapter
+            }
         };
-        let examples: Vec<Encoded> = (0..3).map(example).collect();
-        let mut objective = BatchObjective::new(network, 0.2, 1, 4, &[examples.iter().collect()]);
-        let adapter = adapter.clone().train();
-        let found = objective.evaluate_bound(&adapter, noise, 0, 0).unwrap();
-        (adapter, found)
+        let parts = adapter.parameters().flat_map(|(_, parameter)| {
+            numbers(found.gradients.remove::<2>(parameter.id).unwrap()).unwrap()
+        });
+        (found.loss, parts.map(f64::from).collect())
+    }
+
+    #[test]
+    fn a_weighted_loss_is_the_sum_of_weight_times_loss_over_the_number_of_rows() {
+        let network = network();
+        let examples: Vec<Encoded> = (0..5).map(example).collect();
+        let plain = LossWeights::default();
+        let weights = ClassWeights::ByAnswer(vec![0.25, 3.0]).of(&[3, 2]).unwrap();
+        for noise in [None, Some(noise())] {
+            let noise = noise.as_ref();
+            let (loss, gradient) = evidence(&network, &examples, &weights, noise);
+            let (mut by_hand, mut slopes) = (0.0, vec![0.0; gradient.len()]);
+            for one in &examples {
+                let weight = [0.25, 3.0][one.label().unwrap()] / 5.0;
+                let (loss, gradient) = evidence(&network, std::slice::from_ref(one), &plain, noise);
+                by_hand += weight * loss;
+                let parts = slopes.iter_mut().zip(gradient);
+                parts.for_each(|(sum, slope)| *sum += weight * slope);
+            }
+            assert!((loss - by_hand).abs() < 1e-5, "{loss} {by_hand}");
+            let largest = slopes
+                .iter()
+                .fold(0.0f64, |most, slope| most.max(slope.abs()));
+            for (found, expected) in gradient.iter().zip(slopes) {
+                assert!(
+                    (found - expected).abs() < 1e-4 * largest,
+                    "{found} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_one_change_no_bit_of_the_loss() {
+        let network = network();
+        let examples: Vec<Encoded> = (0..4).map(example).collect();
+        let ones = ClassWeights::ByAnswer(vec![1.0, 1.0]).of(&[2, 2]).unwrap();
+        let of = |weights: &LossWeights| evidence(&network, &examples, weights, None).0;
+        assert_eq!(of(&ones), of(&LossWeights::default()));
     }
 
     #[test]

@@ -345,7 +345,7 @@ mod tests {
     use crate::predict::EvaluationOptions;
     use crate::random::{Purpose, below, stream};
     use crate::testing::golden;
-    use crate::train::{ChoiceGoal, GoalExamples, Score};
+    use crate::train::{ChoiceGoal, GoalExamples, LossWeights, Score};
     use crate::watch::{Record, read_records};
 
     fn network() -> Network {
@@ -447,6 +447,7 @@ mod tests {
                     samples: 2,
                     ..EvaluationOptions::default()
                 },
+                weights: &LossWeights::default(),
                 train: &self.train,
                 tune: &self.tune,
             });

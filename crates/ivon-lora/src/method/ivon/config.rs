@@ -292,14 +292,14 @@ impl IvonMethodConfig {
     }
 
     /// The settings of the crate `ivon`; a draw's gradient averages so many examples.
-    pub(in crate::method) fn optimizer_config(&self, seed: u64, examples: usize) -> IvonConfig {
+    pub(in crate::method) fn optimizer_config(&self, seed: u64, examples: f64) -> IvonConfig {
         let limit = |value: f64| (value != 0.0).then_some(value);
         let is_frozen = self.frozen_hessian || self.no_noise;
         let estimate = match self.hessian_estimate() {
             HessianEstimate::Price => HessianApproximation::Price,
             HessianEstimate::Gradsq => HessianApproximation::GradSq,
             HessianEstimate::Fisher => HessianApproximation::Fisher {
-                examples: examples.max(1) as f64,
+                examples: examples.max(f64::MIN_POSITIVE),
             },
         };
         IvonConfig {
@@ -323,11 +323,19 @@ impl IvonMethodConfig {
         }
     }
 
-    /// The examples that the gradient at a draw averages.
-    pub(in crate::method) fn examples_per_draw(&self, setup: &Setup) -> usize {
-        match self.draw_per {
+    /// The examples that the gradient at a draw averages: those of a batch, or as many as its weights
+    /// leave, B Σ w / Σ w². The average of B squared gradients is then the curvature of the weighted
+    /// loss where squares do not differ between classes.
+    pub(in crate::method) fn examples_per_draw(&self, setup: &Setup) -> f64 {
+        let examples = match self.draw_per {
             DrawPer::Step => setup.batch_size * setup.accumulation,
             DrawPer::MicroBatch => setup.batch_size,
-        }
+        };
+        examples.max(1) as f64 / setup.weight_of_squares
+    }
+
+    /// The setting by which the Hessian is the squared gradient of a batch, whatever it averages.
+    pub(in crate::method) fn squared_batches(&self) -> Option<&'static str> {
+        (self.hessian_estimate() == HessianEstimate::Gradsq).then_some("`hess_approx` = `gradsq`")
     }
 }

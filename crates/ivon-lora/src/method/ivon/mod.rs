@@ -71,7 +71,7 @@ impl Settings for IvonMethodConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        self.validate_with(&self.optimizer_config(0, 1))
+        self.validate_with(&self.optimizer_config(0, 1.0))
     }
 
     fn open(&self) -> Vec<&'static str> {
@@ -81,6 +81,10 @@ impl Settings for IvonMethodConfig {
     fn chosen(&self, setup: &Setup, spread: f64) -> Option<(Method, Vec<String>)> {
         let (chosen, reasons) = rule::chosen(self, setup, spread);
         Some((Method::Ivon(chosen), reasons))
+    }
+
+    fn squares_gradients(&self) -> Option<&'static str> {
+        self.squared_batches()
     }
 
     fn trains_magnitudes(&self) -> bool {
@@ -97,5 +101,48 @@ impl Settings for IvonMethodConfig {
 fn refused(error: IvonError) -> TrainError {
     TrainError::Optimizer {
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_two_make_the_average_of_squared_gradients_twice_and_not_four_times_as_large() {
+        let config = IvonMethodConfig {
+            hess_approx: Some(HessianEstimate::Fisher),
+            ..IvonMethodConfig::default()
+        };
+        let setup = |weight_of_squares| Setup {
+            seed: 0,
+            steps: 1,
+            steps_per_epoch: 1,
+            batch_size: 4,
+            accumulation: 2,
+            examples: 8,
+            dropout: 0.0,
+            weight_of_squares,
+        };
+        // Of the square of a gradient that is twice as large, 4 g², half the factor B is taken.
+        assert_eq!(config.examples_per_draw(&setup(1.0)), 8.0);
+        assert_eq!(config.examples_per_draw(&setup(2.0)), 4.0);
+    }
+
+    #[test]
+    fn squared_gradients_of_a_batch_are_named_where_they_make_the_posterior() {
+        let of = |hess_approx| IvonMethodConfig {
+            hess_approx,
+            ..IvonMethodConfig::default()
+        };
+        for allowed in [
+            None,
+            Some(HessianEstimate::Price),
+            Some(HessianEstimate::Fisher),
+        ] {
+            assert_eq!(of(allowed).squares_gradients(), None);
+        }
+        let squared = of(Some(HessianEstimate::Gradsq)).squares_gradients();
+        assert_eq!(squared, Some("`hess_approx` = `gradsq`"));
     }
 }

@@ -257,6 +257,7 @@ mod tests {
             accumulation: 1,
             examples: 1,
             dropout: 0.0,
+            weight_of_squares: 1.0,
         };
         let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
         let mut bowl = Bowl::default();
@@ -356,6 +357,7 @@ mod tests {
             accumulation: 1,
             examples: 1,
             dropout: 0.0,
+            weight_of_squares: 1.0,
         };
         let (mut one, mut other) = (
             config.start(adapter(1, "q_proj"), &setup).unwrap(),

@@ -143,6 +143,7 @@ mod tests {
             accumulation: 1,
             examples: 200,
             dropout: 0.1,
+            weight_of_squares: 1.0,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The exact diagonal of the generalised Gauss–Newton matrix, Σ over the training examples of Jᵀ Λ J.
+//! The exact diagonal of the generalised Gauss–Newton matrix, Σ over the training examples of w Jᵀ Λ J.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -11,11 +11,11 @@ use crate::watch::Progress;
 
 /// The diagonal curvature at an adapter.
 pub struct Diagonal {
-    /// The diagonal of Σ Jᵀ Λ J, `[P]`.
+    /// The diagonal of Σ w Jᵀ Λ J, `[P]`.
     values: Vec<f64>,
     /// Whether each weight is random, `[P]`.
     random: Vec<bool>,
-    /// Σ ln p(label), nats.
+    /// Σ w ln p(label), nats.
     log_likelihood: f64,
 }
 
@@ -32,21 +32,23 @@ impl Diagonal {
         for example in at.examples {
             if let Some(label) = example.label() {
                 let linearisation = Linearisation::of(at.network, adapter, first, example)?;
-                found.add(&linearisation, label);
+                found.add(&linearisation, label, at.weights.of(label));
             }
             progress.advance(1).map_err(PredictError::from)?;
         }
         Ok(found)
     }
 
-    fn add(&mut self, example: &Linearisation, label: usize) {
-        self.log_likelihood += example.log_probabilities.get(label).copied().unwrap_or(0.0);
+    /// Adds an example that counts by `weight`.
+    fn add(&mut self, example: &Linearisation, label: usize, weight: f64) {
+        let log_probability = example.log_probabilities.get(label).copied();
+        self.log_likelihood += weight * log_probability.unwrap_or(0.0);
         let (curvature, size) = (example.curvature(), example.jacobian.len());
         for (a, row) in example.jacobian.iter().enumerate() {
             for (b, column) in example.jacobian.iter().enumerate() {
-                let weight = curvature[a * size + b];
+                let entry = weight * curvature[a * size + b];
                 for ((h, &row), &column) in self.values.iter_mut().zip(row).zip(column) {
-                    *h += weight * f64::from(row) * f64::from(column);
+                    *h += entry * f64::from(row) * f64::from(column);
                 }
             }
         }
@@ -107,6 +109,7 @@ mod tests {
     use crate::forward::Network;
     use crate::lora::{Draw, TargetModules};
     use crate::predict::log_probabilities;
+    use crate::train::LossWeights;
     use crate::watch::{Event, Stage};
 
     /// Log-probabilities with weight `place` moved by `by`.
@@ -163,6 +166,7 @@ mod tests {
             adapter: &adapter,
             first: 0,
             examples: &examples,
+            weights: &LossWeights::default(),
         };
         let mut progress = Progress::new(Stage::Fitting, 3, &mut watch);
         let found = Diagonal::of(&point, &mut progress).unwrap();

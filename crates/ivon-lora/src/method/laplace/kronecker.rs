@@ -8,11 +8,13 @@
 //! H = Σ_t Σ_j (g_tj g_tjᵀ) ⊗ (a_t a_tᵀ)  ≈  (Σ_t Σ_j g_tj g_tjᵀ) ⊗ (mean over t of a_t a_tᵀ)
 //! ```
 //!
+//! with every product of a row that has a weight in the loss multiplied by it,
 //! where g_tj is the gradient by column j of R with R Rᵀ = Λ, see [`watch_curvature`]. Gradients are
 //! summed and inputs averaged over every token of every prompt; products of different tokens are left
 //! out. The product is exact if a single token goes through the matrix. The side as wide as the layer
 //! keeps the leading eigenpairs of a [`Sketch`], the side as wide as the rank keeps all of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +31,7 @@ use crate::watch::Progress;
 /// The curvature at an adapter, as the Kronecker factors of each matrix.
 pub struct Kronecker {
     blocks: BTreeMap<String, KroneckerBlock>,
-    /// Σ ln p(label), nats.
+    /// Σ w ln p(label), nats.
     log_likelihood: f64,
 }
 
@@ -51,11 +53,14 @@ impl Kronecker {
         let mut log_likelihood = 0.0;
         for example in at.examples {
             if let Some(label) = example.label() {
-                let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
+                let weight = at.weights.of(label);
+                let mut pass = |number: usize| {
+                    factors.with(|sums| (sums.with_inputs, sums.weight) = (number == 0, weight));
+                };
                 let (network, adapter) = (at.network, at.adapter);
                 let found =
                     watch_curvature(network, adapter, at.first, example, &observer, &mut pass)?;
-                log_likelihood += found.get(label).copied().unwrap_or(0.0);
+                log_likelihood += weight * found.get(label).copied().unwrap_or(0.0);
             }
             progress.advance(1).map_err(PredictError::from)?;
         }
@@ -117,6 +122,8 @@ struct Sums {
     kept: usize,
     /// Whether inputs are summed in this pass: they are the same in all passes of an example.
     with_inputs: bool,
+    /// What the example of this pass counts.
+    weight: f64,
     /// Ω by width.
     tests: BTreeMap<usize, TestMatrix>,
     projections: BTreeMap<LinearPath, Sum>,
@@ -126,8 +133,8 @@ struct Sums {
 #[derive(Debug)]
 struct Sum {
     rank: usize,
-    /// Rows whose inputs were summed.
-    rows: usize,
+    /// Rows whose inputs were summed, each by its weight.
+    rows: f64,
     /// Of the inputs of A, `[in, in]`.
     input: Sketch,
     /// Of the inputs of B, `[r, r]`.
@@ -145,15 +152,15 @@ impl Sums {
         }
         let [inputs, rank, outputs] =
             [seen.input, seen.low, seen.dy].map(|values| values.len() / seen.rows);
-        let with_inputs = self.with_inputs;
+        let (with_inputs, weight) = (self.with_inputs, self.weight);
         let sum = self.sum(seen.path, [inputs, rank, outputs]);
         if with_inputs {
-            sum.rows += seen.rows;
-            sum.input.add(seen.input);
-            add_squares(&mut sum.low, seen.low, rank);
+            sum.rows += weight * seen.rows as f64;
+            sum.input.add(&weighted(seen.input, weight));
+            add_squares(&mut sum.low, &weighted(seen.low, weight), rank);
         }
-        add_squares(&mut sum.d_low, seen.d_low, rank);
-        sum.dy.add(seen.dy);
+        add_squares(&mut sum.d_low, &weighted(seen.d_low, weight), rank);
+        sum.dy.add(&weighted(seen.dy, weight));
     }
 
     /// The sums of a projection of these widths: inputs, rank, outputs.
@@ -165,7 +172,7 @@ impl Sums {
         };
         self.projections.entry(path).or_insert_with(|| Sum {
             rank,
-            rows: 0,
+            rows: 0.0,
             input: sketch(inputs),
             low: vec![0.0; rank * rank],
             d_low: vec![0.0; rank * rank],
@@ -177,7 +184,7 @@ impl Sums {
     fn blocks(&self, scaling: &Scaling) -> BTreeMap<String, KroneckerBlock> {
         let mut blocks = BTreeMap::new();
         for (path, sum) in &self.projections {
-            let mean = 1.0 / sum.rows.max(1) as f64;
+            let mean = if sum.rows > 0.0 { 1.0 / sum.rows } else { 1.0 };
             let scaling = scaling.of(*path);
             let a = KroneckerBlock {
                 rows: all_pairs(&sum.d_low, sum.rank, 1.0),
@@ -192,6 +199,15 @@ impl Sums {
         }
         blocks
     }
+}
+
+/// Rows whose products x xᵀ count by `weight`: √weight x.
+fn weighted(rows: &[f32], weight: f64) -> Cow<'_, [f32]> {
+    if weight == 1.0 {
+        return Cow::Borrowed(rows);
+    }
+    let root = weight.sqrt() as f32;
+    Cow::Owned(rows.iter().map(|x| root * x).collect())
 }
 
 /// Adds Σ x xᵀ over rows `[n, r]` to `[r, r]`.
@@ -239,13 +255,16 @@ mod tests {
     use crate::forward::Network;
     use crate::lora::TargetModules;
     use crate::predict::Linearisation;
+    use crate::train::LossWeights;
 
     fn fitted(network: &Network, adapter: &Adapter, train: &[Encoded], kept: usize) -> Kronecker {
+        let weights = &LossWeights::default();
         let at = CurvaturePoint {
             network,
             adapter,
             first: 0,
             examples: train,
+            weights,
         };
         Kronecker::of(&at, kept, &mut Progress::silent()).unwrap()
     }

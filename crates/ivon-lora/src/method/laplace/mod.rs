@@ -1,7 +1,7 @@
 //! Laplace-LoRA (Yang et al., arXiv 2308.13111): after AdamW, a normal distribution from the
 //! curvature at the weights.
 //!
-//! H = Σ over the training examples of Jᵀ Λ J, the generalised Gauss–Newton matrix of the *summed*
+//! H = Σ over the training examples of w Jᵀ Λ J, with w = 1 unless classes have weights, the generalised Gauss–Newton matrix of the *summed*
 //! loss over the choices' logits: its diagonal, or a Kronecker product for each matrix. The
 //! posterior's precision is H + λ. The prior precision λ has the highest evidence, or predicts
 //! calibrate best, if calibrate can tell the two apart. Prediction is linearised.
@@ -24,7 +24,7 @@ use crate::metrics::{Ground, Predictions, preferred};
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
 use crate::predict::{EvaluationOptions, linearised_predictions};
 use crate::settings::{Key, Kind, SettingError};
-use crate::train::{Optimizer, TrainError};
+use crate::train::{LossWeights, Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 use diagonal::Diagonal;
 use evidence::{best_precision, log_evidence};
@@ -259,6 +259,7 @@ impl LaplaceConfig {
             adapter,
             first,
             examples: fit.train,
+            weights: fit.weights,
         };
         let found: Box<dyn Curvature> = match self.laplace_structure {
             LaplaceStructure::Diagonal => Box::new(Diagonal::of(&at, &mut progress)?),
@@ -361,18 +362,19 @@ trait Approximation: Posterior + Linearised {}
 
 impl<T: Posterior + Linearised> Approximation for T {}
 
-/// Where the curvature is taken: at an adapter, over the losses of these examples, from decoder layer
-/// `first` up.
+/// Where the curvature is taken: at an adapter, over the losses of these examples, each of which counts
+/// by the weight of its class, from decoder layer `first` up.
 struct CurvaturePoint<'a> {
     network: &'a Network,
     adapter: &'a Adapter,
     first: usize,
     examples: &'a [Encoded],
+    weights: &'a LossWeights,
 }
 
 /// The curvature of the summed loss, in some structure.
 trait Curvature {
-    /// Σ ln p(label) of the training examples, nats.
+    /// Σ w ln p(label) of the training examples, nats.
     fn log_likelihood(&self) -> f64;
 
     /// The eigenvalues of H over the random weights; zeros may be left out.
@@ -411,6 +413,7 @@ mod tests {
     use crate::metrics::mean_of_draws;
     use crate::posterior::{PointEstimate, Spread};
     use crate::predict::{Linearisation, Predictor};
+    use crate::train::ClassWeights;
 
     fn finished(
         config: &LaplaceConfig,
@@ -430,10 +433,64 @@ mod tests {
             seed: 3,
             batch_tokens: 64,
             train: &train,
+            weights: &LossWeights::default(),
             calibrate,
             watch: &mut |_| true,
         };
         config.finish(Members::new(Box::new(PointEstimate { adapter })), &mut fit)
+    }
+
+    #[test]
+    fn a_row_of_weight_two_is_a_row_that_is_there_twice() {
+        let network = network();
+        let targets = TargetModules::List(vec!["q_proj".into(), "v_proj".into()]);
+        let adapter = tiny(&network, 2, targets, None);
+        let twice = |example: Encoded| vec![example.clone(); 1 + example.label().unwrap()];
+        let doubled: Vec<Encoded> = examples().into_iter().flat_map(twice).collect();
+        assert_eq!(doubled.len(), 5);
+        let weights = ClassWeights::ByAnswer(vec![1.0, 2.0]).of(&[1, 2]).unwrap();
+        for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
+            let fitted = |train: &[Encoded], weights: &LossWeights| {
+                let mut fit = Fit {
+                    network: &network,
+                    dropout: 0.0,
+                    seed: 3,
+                    batch_tokens: 64,
+                    train,
+                    weights,
+                    calibrate: &[],
+                    watch: &mut |_| true,
+                };
+                let config = LaplaceConfig {
+                    laplace_structure,
+                    ..LaplaceConfig::default()
+                };
+                let point = PointEstimate {
+                    adapter: adapter.clone(),
+                };
+                let posterior = config.finish(Members::new(Box::new(point)), &mut fit);
+                let posterior = posterior.unwrap();
+                let stored = posterior.stored().unwrap().unwrap();
+                let number = |key| stored.number::<f64>(key, "").unwrap();
+                let facts = [number("log_evidence"), number("prior_precision")];
+                (facts, posterior.variance().unwrap().flatten().unwrap())
+            };
+            let (facts, variances) = fitted(&examples(), &weights);
+            let (expected, truth) = fitted(&doubled, &LossWeights::default());
+            for (found, expected) in facts.iter().zip(expected) {
+                assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
+            }
+            for (found, expected) in variances.iter().zip(&truth) {
+                assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}");
+            }
+            let (_, plain) = fitted(&examples(), &LossWeights::default());
+            assert!(
+                plain
+                    .iter()
+                    .zip(truth)
+                    .any(|(a, b)| (a / b - 1.0).abs() > 0.02)
+            );
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::bootstrap::{Bootstrap, percentiles, resamples};
+use super::super::calibration::BINS;
 use super::super::calibration::{bins_of, expected_error};
-use super::super::scores::BINS;
 use super::super::selective::{accuracy_by_coverage, answered, area_under_selective_accuracy};
 use super::super::token_scores::ScoreWithInterval;
 use super::super::{auroc, auroc_interval};
