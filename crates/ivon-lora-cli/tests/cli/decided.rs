@@ -64,6 +64,31 @@ fn a_rule_is_found_on_one_part_of_calibrate_stored_and_applied() {
 }
 
 #[test]
+fn a_rule_decides_nothing_once_the_adapter_has_other_weights() {
+    let place = trained();
+    place
+        .run("decide run --max-error 0.9 --threads 1 --quiet")
+        .ok();
+    let predict = "predict --model model --adapter run/adapter --data data --threads 1";
+    assert!(place.run(predict).ok().contains("\"decision\""));
+    place
+        .run("train --model model --data data --task sst2 --out other --seed 1 --steps 6 --threads 1")
+        .ok();
+    for file in ["adapter_model.safetensors", "posterior.safetensors"] {
+        let [from, to] = ["other", "run"].map(|run| place.path(&format!("{run}/adapter/{file}")));
+        fs::copy(from, to).unwrap();
+    }
+    let ran = place.run(predict);
+    assert!(
+        ran.stderr
+            .contains("decision is about another state of the adapter's weights"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.ok().contains("\"decision\""));
+}
+
+#[test]
 fn sets_and_what_cannot_be_promised_are_said_in_words() {
     let place = trained();
     let text = place

@@ -9,6 +9,7 @@ use crate::report::{DecideReport, Realised};
 use ivon_lora::answer::{ExampleSet, answers_of, evidence, own_uniform};
 use ivon_lora::bundle::{
     DECISION_FILE, DECISION_FORMAT, Decision, DecisionPredictions, Division, PredictWith,
+    weights_hash,
 };
 use ivon_lora::decide::{
     CostMatrix, DecisionScore, Demand, Evidence, LabelledCase, LabelledProbabilities, Limit,
@@ -123,7 +124,13 @@ pub fn decide(request: &DecideRequest, watch: Watch<'_>) -> Result<DecideReport,
     let predictions = chosen(&evaluated, &calibrate.labels()?, &parts.choosing, &options)?;
     let rows = ScoredRows::new(calibrate, &evaluated, &predictions, request.seed)?;
     let (decision, shortfall) = match terms.rule(&rows, &parts)? {
-        Outcome::Rule(rule) => (Some(terms.decision(rule, &rows, &parts, predictions)), None),
+        Outcome::Rule(rule) => {
+            let decision = Decision {
+                weights: Some(weights_hash(&subject.adapter)?),
+                ..terms.decision(rule, &rows, &parts, predictions)
+            };
+            (Some(decision), None)
+        }
         Outcome::Impossible(shortfall) => (None, Some(shortfall)),
     };
     let mut realised = Vec::new();
@@ -463,6 +470,7 @@ impl<'a> Terms<'a> {
             division: parts.division.clone(),
             score,
             certainties,
+            weights: None,
         }
     }
 

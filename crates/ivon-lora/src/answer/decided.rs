@@ -6,7 +6,7 @@ use std::path::Path;
 use super::options::AnswerOptions;
 use super::report::answers_of;
 use super::{AnswerError, DecisionWord, Prediction};
-use crate::bundle::{Decision, DecisionPredictions, PredictWith};
+use crate::bundle::{Decision, DecisionPredictions, PredictWith, weights_hash};
 use crate::data::{EncodedSet, Task};
 use crate::decide::{Case, ConformalMartingale, Evidence, KolmogorovSmirnov, Verdict};
 use crate::metrics::{LogProbabilities, log_softmax, mean_of_draws, uncertainties};
@@ -36,6 +36,9 @@ pub(super) fn decision(
         (Some(samples), _) if samples != own.samples => Some("number of draws"),
         (_, Some(scale)) if scale != own.scale => Some("τ"),
         _ if answers_of(task) != decision.answers => Some("task"),
+        _ if decision.weights.is_some() && decision.weights != Some(weights_hash(folder)?) => {
+            Some("state of the adapter's weights")
+        }
         _ => None,
     };
     let Some(what) = differs else {
@@ -220,6 +223,7 @@ mod tests {
             },
             score: DecisionScore::Confidence,
             certainties,
+            weights: None,
         }
     }
 

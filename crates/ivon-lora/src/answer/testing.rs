@@ -113,5 +113,6 @@ pub fn decision(cutoff: Cutoff, answers: &[String]) -> Decision {
         },
         score: DecisionScore::Confidence,
         certainties: vec![0.6; 10],
+        weights: None,
     }
 }

@@ -41,6 +41,10 @@ pub struct Decision {
     pub score: DecisionScore,
     /// … and its certainties on the rows that the rule rests on; larger is more certain.
     pub certainties: Vec<f64>,
+    /// The [`weights_hash`](super::weights_hash) of the adapter that it is about; none in files that
+    /// were written without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 /// How the predictions are made that a rule is about: with others it promises nothing.
@@ -179,6 +183,7 @@ mod tests {
             },
             score: DecisionScore::Confidence,
             certainties: vec![0.5, 0.9, 0.95],
+            weights: Some("00ff".into()),
         }
     }
 

@@ -16,7 +16,7 @@ pub use decision_file::{DECISION_FILE, DECISION_FORMAT, Decision, DecisionPredic
 pub use error::BundleError;
 pub use folder::{Bundle, read_mergeable, write_scale};
 pub use locate::{locate_adapter, named_base};
-pub use posterior_file::{POSTERIOR_FILE, load_posterior};
+pub use posterior_file::{POSTERIOR_FILE, load_posterior, weights_hash};
 pub(crate) use posterior_file::{read_stored, write_posterior};
 
 pub use sidecar::{

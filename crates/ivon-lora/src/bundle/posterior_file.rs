@@ -98,8 +98,38 @@ pub fn write_posterior(
 
 /// SHA-256 of a file, 64 lower-case hexadecimal digits.
 fn hash_of(path: &Path) -> Result<String, BundleError> {
-    let digest = Sha256::digest(read_bytes(path, LARGEST_MEAN)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(in_hexadecimal(&Sha256::digest(read_bytes(
+        path,
+        LARGEST_MEAN,
+    )?)))
+}
+
+/// SHA-256 of what an adapter folder predicts with, 64 lower-case hexadecimal digits: of the mean, and
+/// of the posterior's kind, facts and matrices. τ is not part of it, which is a choice of each prediction.
+///
+/// # Errors
+/// If a file cannot be read, or the posterior's belongs to another mean.
+pub fn weights_hash(folder: &Path) -> Result<String, BundleError> {
+    let mut digest = Sha256::new();
+    digest.update(read_bytes(&folder.join(ADAPTER_FILE), LARGEST_MEAN)?);
+    if let Some(stored) = read_stored(folder)? {
+        digest.update(&stored.content);
+        for (key, value) in stored.facts.iter().filter(|(key, _)| *key != "scale") {
+            digest.update(format!("{key}={value};"));
+        }
+        for (name, matrix) in &stored.matrices {
+            digest.update(format!("{name}{:?}", matrix.shape));
+            matrix
+                .values
+                .iter()
+                .for_each(|value| digest.update(value.to_le_bytes()));
+        }
+    }
+    Ok(in_hexadecimal(&digest.finalize()))
+}
+
+fn in_hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads the posterior of an adapter folder around its mean; a point estimate if it has none.
@@ -167,6 +197,27 @@ mod tests {
         let (mut matrices, mut metadata) = read_matrices(&path).unwrap();
         change(&mut matrices, &mut metadata);
         write_matrices(&path, &matrices, metadata).unwrap();
+    }
+
+    #[test]
+    fn the_hash_of_the_weights_is_of_every_number_of_mean_and_posterior_and_not_of_tau() {
+        let (folder, gaussian) = written();
+        let hash = || weights_hash(folder.path()).unwrap();
+        let first = hash();
+        write_posterior(folder.path(), &gaussian, "ivon", 0.5).unwrap();
+        assert_eq!(hash(), first);
+        edit(folder.path(), |matrices, _| {
+            let matrix = matrices.values_mut().next().unwrap();
+            matrix.values[0] *= 2.0;
+        });
+        let other_variance = hash();
+        assert_ne!(other_variance, first);
+        std::fs::remove_file(folder.path().join(POSTERIOR_FILE)).unwrap();
+        let mean_alone = hash();
+        assert!(mean_alone != first && mean_alone != other_variance);
+        let mean = adapter(3, "q_proj");
+        write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
+        assert_ne!(hash(), mean_alone);
     }
 
     #[test]
