@@ -36,6 +36,8 @@ pub enum Exit {
     Training = 5,
     /// A file or folder could not be written, for example on a full disk, or is in use.
     File = 6,
+    /// Nothing is wrong, but the work has to wait for other processes.
+    NotNow = 75,
     /// Stopped by Ctrl-C; the progress so far is saved.
     Interrupted = 130,
     /// Stopped by SIGTERM; the progress so far is saved.

@@ -14,7 +14,7 @@ use super::ScreenArgs;
 /// that fails is reported, and the others continue.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml --pack results.jsonl.gz\n  ivon-lora compare --from results.jsonl.gz"
+    after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml --pack results.jsonl.gz\n  ivon-lora compare --from results.jsonl.gz\n  ivon-lora compare comparison.toml --submit slurm --threads 4"
 )]
 pub struct CompareArgs {
     /// The TOML file of the comparison
@@ -32,6 +32,48 @@ pub struct CompareArgs {
     /// Print what is left to do and roughly how long it will take, and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// Print one line per run with its id, what it will take and what it waits for, and stop
+    #[arg(long, group = "part", conflicts_with_all = ["dry_run", "pack", "from"], help_heading = "On a cluster")]
+    pub list: bool,
+    /// Make only the run with this id
+    ///
+    /// A finished run is not made again, and one that another process is making is left to it: exit
+    /// code 75 says so, or that the run waits for others.
+    #[arg(long, value_name = "ID", group = "part", conflicts_with_all = ["dry_run", "pack", "from", "jobs"], help_heading = "On a cluster")]
+    pub cell: Option<String>,
+    /// Make the table of the runs that are finished, and run nothing
+    #[arg(long, group = "part", conflicts_with_all = ["dry_run", "from", "jobs"], help_heading = "On a cluster")]
+    pub gather: bool,
+    /// Write a file by which a scheduler makes all runs: slurm, kubernetes or ray
+    #[arg(long, value_name = "SCHEDULER", group = "part", conflicts_with_all = ["dry_run", "pack", "from", "jobs"], help_heading = "On a cluster")]
+    pub submit: Option<String>,
+    /// Submit that file at once
+    #[arg(long, requires = "submit", help_heading = "On a cluster")]
+    pub now: bool,
+    /// For Kubernetes, the image with the program
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        requires = "submit",
+        help_heading = "On a cluster"
+    )]
+    pub image: Option<String>,
+    /// For Kubernetes, the claim on a volume that all pods can write
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "submit",
+        help_heading = "On a cluster"
+    )]
+    pub volume: Option<String>,
+    /// Take over a run whose process has given no sign of life for this long; 180 by default
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        conflicts_with = "from",
+        help_heading = "On a cluster"
+    )]
+    pub stale_after: Option<u32>,
     /// How many runs to make at a time, memory permitting; by default as the file says
     #[arg(long, value_name = "N")]
     pub jobs: Option<u32>,

@@ -67,7 +67,7 @@ pub struct Args {
 
 const AFTER: &str = "\
 Exit codes: 0 done, 1 failure, 2 wrong flags or configuration, 3 data, 4 model or adapter,
-5 training, 6 files, 130 stopped by Ctrl-C and saved, 143 stopped by SIGTERM and saved.
+5 training, 6 files, 75 waits for other processes, 130 stopped by Ctrl-C and saved, 143 stopped by SIGTERM and saved.
 
 Results go to standard output, everything else to standard error. NO_COLOR turns colours off.
 For hub names, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are respected.";

@@ -1,10 +1,15 @@
 //! `compare`: a file → runs → one table in every format.
 
+mod scheduler;
+mod submit;
+
 use std::path::Path;
+use std::time::Duration;
 
 use ivon_lora::files;
 use ivon_lora_lab::compare::{
-    COMPARISON_FILE, CompareConfig, Comparison, ComparisonResults, compare, plan,
+    COMPARISON_FILE, CompareConfig, Comparison, ComparisonResults, RunOutcome, compare, gather,
+    list, make_run, plan,
 };
 
 use super::{prepare, stop, stopped};
@@ -30,6 +35,18 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
         files::check_can_write(packed)?;
     }
     let mut screen = Screen::new(args.screen);
+    if args.list {
+        return show_list(&config, &mut screen);
+    }
+    if let Some(id) = &args.cell {
+        return make_cell(&config, id, &mut screen, signals);
+    }
+    if args.gather {
+        return gather_all(&config, &args, &mut screen);
+    }
+    if let Some(scheduler) = &args.submit {
+        return submit::run(&config, &args, scheduler, &mut screen);
+    }
     let plan = plan(&config)?;
     if args.dry_run {
         return screen.result("planned", &plan.to_string(), &plan);
@@ -41,12 +58,93 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     let compared = results.comparison()?;
     write(&config.out, &compared)?;
     show(&compared, Some(&config.out), &mut screen)?;
+    pack(&results, args.pack.as_deref(), &mut screen)?;
     if compared.is_interrupted {
         return Err(stop(signals));
     }
-    if let Some(packed) = &args.pack {
+    all_succeeded(&compared)
+}
+
+/// Packs the results into a file, if one is named.
+fn pack(
+    results: &ComparisonResults,
+    packed: Option<&Path>,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    if let Some(packed) = packed {
         results.write(packed)?;
         screen.note(format!("the results are packed in {}", packed.display()));
+    }
+    Ok(())
+}
+
+/// Prints a line for each run.
+fn show_list(config: &CompareConfig, screen: &mut Screen) -> Result<(), Failure> {
+    let mut runs = list(config)?.into_iter();
+    runs.try_for_each(|run| screen.result("run", &run.to_string(), &run))
+}
+
+/// Makes one run.
+fn make_cell(
+    config: &CompareConfig,
+    id: &str,
+    screen: &mut Screen,
+    signals: &Signals,
+) -> Result<(), Failure> {
+    let made = make_run(config, id, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
+    screen.close();
+    let not_now = |message, hint: &str| CliError {
+        message,
+        hint: Some(hint.into()),
+        exit: Exit::NotNow,
+    };
+    match made.map_err(|error| stopped(error, signals))? {
+        RunOutcome::Finished => {
+            let value = serde_json::json!({ "id": id });
+            screen.result("finished", &format!("{id} is finished"), &value)
+        }
+        RunOutcome::Stopped => Err(stop(signals)),
+        RunOutcome::Failed(reason) => Err(CliError {
+            message: format!("{id} failed: {reason}"),
+            hint: Some("the same command tries it again".into()),
+            exit: Exit::Failure,
+        }
+        .into()),
+        RunOutcome::Waits(ids) => {
+            let message = format!("{id} waits for {}, which are not finished", shortened(&ids));
+            Err(not_now(message, "make them first: `--cell` with each of these ids").into())
+        }
+        RunOutcome::Elsewhere(reason) => {
+            let hint = "try again later; a process that has died is known by its silence, see `--stale-after`";
+            Err(not_now(format!("{id} is left alone: {reason}"), hint).into())
+        }
+    }
+}
+
+/// The first of several ids, and how many others there are.
+fn shortened(ids: &[String]) -> String {
+    match ids {
+        [] => "others".into(),
+        [one] => format!("`{one}`"),
+        [first, others @ ..] => format!("`{first}` and {} others", others.len()),
+    }
+}
+
+/// Makes the table of what is there.
+fn gather_all(
+    config: &CompareConfig,
+    args: &CompareArgs,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let results = gather(config)?;
+    let compared = results.comparison()?;
+    write(&config.out, &compared)?;
+    show(&compared, Some(&config.out), screen)?;
+    pack(&results, args.pack.as_deref(), screen)?;
+    if compared.is_interrupted {
+        screen.note("not all runs are made yet: `--list` says which are finished");
     }
     all_succeeded(&compared)
 }
@@ -58,6 +156,14 @@ fn config(args: &CompareArgs) -> Result<CompareConfig, Failure> {
     let mut config = CompareConfig::read(&file)?;
     if let Some(out) = &args.out {
         config.out.clone_from(out);
+    }
+    match args.stale_after {
+        None => {}
+        Some(0) => {
+            let message = "`--stale-after` is `0`, expected at least 1";
+            return Err(CliError::usage(message, None).into());
+        }
+        Some(seconds) => config.stale_after = Duration::from_secs(seconds.into()),
     }
     if let Some(jobs) = args.jobs {
         config.jobs = jobs as usize;

@@ -38,6 +38,8 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     screen.close();
     let notes = &dataset.report.notes;
     notes.iter().for_each(|note| screen.note(note.as_str()));
+    let warnings = &dataset.report.warnings;
+    warnings.iter().for_each(|note| screen.note(note.as_str()));
     let preview = data::preview(
         dataset.required(role)?,
         &dataset.report.dropped,

@@ -41,6 +41,7 @@ const BEGINNINGS: [&str; 27] = [
     "inspect data d",
     "inspect run r",
     "compare c.toml",
+    "compare c.toml --submit ray",
     "compare",
     "scale r",
     "decide r",
@@ -284,9 +285,15 @@ fn is_command(words: &str) -> bool {
 
 /// Whether flags in a text are those of another program.
 fn is_call_of_another_program(text: &str) -> bool {
-    ["cargo ", "convert_lora_to_gguf", "gguf-split"]
-        .iter()
-        .any(|name| text.contains(name))
+    [
+        "sbatch",
+        "submit --",
+        "cargo ",
+        "convert_lora_to_gguf",
+        "gguf-split",
+    ]
+    .iter()
+    .any(|name| text.contains(name))
 }
 
 #[test]

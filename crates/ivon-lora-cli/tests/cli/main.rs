@@ -1,6 +1,7 @@
 //! Tests of the built binary, as a user meets it.
 
 mod changed;
+mod clustered;
 mod compared;
 mod decided;
 mod disagreeing;

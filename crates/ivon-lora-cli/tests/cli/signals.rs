@@ -165,7 +165,7 @@ fn a_signal_stops_all_runs_of_a_comparison_and_each_of_them_goes_on() {
     let mut before = [0, 0];
     for _ in 0..2 {
         let mut child = place
-            .command("compare comparison.toml --threads 1")
+            .command("compare comparison.toml --threads 1 --pack results.jsonl.gz")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -203,6 +203,10 @@ fn a_signal_stops_all_runs_of_a_comparison_and_each_of_them_goes_on() {
             "{before:?} {after:?}"
         );
         before = after;
+        // What there is until then is packed all the same.
+        let packed = place.run("compare --from results.jsonl.gz").ok();
+        assert!(packed.contains("films, 12 examples\n"), "{packed}");
+        std::fs::remove_file(place.path("results.jsonl.gz")).unwrap();
     }
 }
 

@@ -6,8 +6,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
+use super::claim::Claim;
 use super::config::OtherSetEntry;
-use super::detection::ask_of_other_sets;
+use super::detection::{ask_of_other_sets, read_other_sets};
+use super::once::create_once;
 use super::task::TaskData;
 use ivon_lora::answer::{EVALUATION_FILE, PREDICTIONS_FILE};
 use ivon_lora::data::Dataset;
@@ -113,12 +115,18 @@ pub(super) struct CellRun<'a> {
 }
 
 impl CellRun<'_> {
+    /// Whether nothing is left to do.
+    pub fn is_complete(&self) -> bool {
+        let asked = || read_other_sets(self.folder, self.other_sets);
+        is_finished(self.folder) && asked().is_ok_and(|found| found.is_some())
+    }
+
     /// Makes the run unless it is finished; returns whether it is now, or false if the watcher said
-    /// stop.
+    /// stop. What is left to do needs a claim.
     ///
     /// # Errors
-    /// Whatever ends the run, and if its folder holds another run.
-    pub fn make(&self, watch: Watch<'_>) -> Result<bool, CompareError> {
+    /// Whatever ends the run, if its folder holds another run, and if the claim is lost.
+    pub fn make(&self, claim: Option<&Claim>, watch: Watch<'_>) -> Result<bool, CompareError> {
         let (folder, task, dataset) = (self.folder, self.task, self.dataset);
         let config = RunConfig {
             out: Some(folder.into()),
@@ -136,11 +144,13 @@ impl CellRun<'_> {
             dataset,
             untuned: &task.untuned,
         };
+        // Left by somebody who removed other files.
+        let _ = std::fs::remove_file(folder.join(FINISHED_FILE));
         let ended = train_on_data(&config, &data, Start::WhereItWas, &mut watch)?;
         if ended.outcome == Outcome::Interrupted {
             return Ok(false);
         }
-        self.mark_finished()?;
+        self.mark_finished(claim)?;
         // A finished run is never resumed, and there may be hundreds.
         let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
         self.ask_of_other_sets(&mut watch)?;
@@ -152,13 +162,19 @@ impl CellRun<'_> {
         ask_of_other_sets(self.folder, self.config, model, self.other_sets, watch)
     }
 
-    fn mark_finished(&self) -> Result<(), CompareError> {
+    /// Writes the mark, once: only while the claim is held, and only if there is none.
+    fn mark_finished(&self, claim: Option<&Claim>) -> Result<(), CompareError> {
         let seconds_before = match self.trained {
             Some(trained) => read_seconds(trained)?.training,
             None => 0.0,
         };
         let text = serde_json::to_vec_pretty(&FinishMark { seconds_before }).unwrap_or_default();
-        Ok(files::write_bytes(&self.folder.join(FINISHED_FILE), &text)?)
+        let is_held = claim.is_none_or(Claim::is_held);
+        if is_held && create_once(&self.folder.join(FINISHED_FILE), &text)? {
+            return Ok(());
+        }
+        let folder = self.folder.into();
+        Err(RunError::FolderInUse { folder }.into())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -46,6 +47,9 @@ pub struct CompareConfig {
     /// Predictions that were made elsewhere.
     #[serde(default)]
     pub predictions: Vec<ExternalPredictions>,
+    /// After how long without a sign of life the claim of another process on a run no longer counts.
+    #[serde(skip, default = "stale_after")]
+    pub stale_after: Duration,
 }
 
 /// A task: a name, and the tables of a run's file that differ from `[run]`, including `data`.
@@ -147,6 +151,11 @@ pub struct ExternalPredictions {
 
 fn one() -> usize {
     1
+}
+
+/// Longer than an NFS client may keep what it knows of a file, which is a minute at most by default.
+fn stale_after() -> Duration {
+    Duration::from_secs(180)
 }
 
 fn yes() -> bool {

@@ -9,7 +9,7 @@ use ivon_lora::files::FileError;
 use ivon_lora::metrics::MetricsError;
 use ivon_lora::model::ModelError;
 use ivon_lora::run::RunError;
-use ivon_lora::sentence::{Sentence, command, sentence};
+use ivon_lora::sentence::{Sentence, command, sentence, setting};
 
 /// A comparison failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum CompareError {
     /// A file holds no results of a comparison.
     #[error("`{}` holds no results of a comparison: {reason}", path.display())]
     Results { path: PathBuf, reason: String },
+    /// The comparison has no run of this id.
+    #[error("`{id}` is no run of this comparison")]
+    UnknownRun { id: String },
     /// There is nothing to choose settings on.
     #[error("the task `{task}` has no tune rows to choose settings on")]
     NothingToTuneOn { task: String },
@@ -97,6 +100,11 @@ impl CompareError {
             Self::Results { .. } => Some(sentence!(
                 "`{}` packs the results of a comparison into such a file",
                 command("compare")
+            )),
+            Self::UnknownRun { .. } => Some(sentence!(
+                "`{}` with `{}` lists them",
+                command("compare"),
+                setting("list")
             )),
             Self::NothingToTuneOn { .. } => {
                 Some("add a file named tune, or set `tune_share` in its `[task.data]`".into())

@@ -12,13 +12,21 @@ mod config;
 mod settings;
 mod file;
 mod search;
+mod planned_run;
+mod holder;
+mod once;
+mod claim;
+mod failure;
 mod task;
 mod form;
 mod digits;
 mod detection;
 mod cell;
+mod costs;
 mod plan;
+mod list;
 mod queue;
+mod chosen;
 mod external;
 mod scores;
 mod predicted;
@@ -30,10 +38,13 @@ mod detection_table;
 mod differences;
 mod table;
 mod comparison;
+mod gather;
+mod making;
 mod pack;
 mod page;
 
-pub use comparison::{COMPARISON_FILE, Comparison, ComparisonResults, FailedCell, Trial, compare};
+pub use chosen::Trial;
+pub use comparison::{COMPARISON_FILE, Comparison, ComparisonResults, FailedCell};
 pub use config::{
     CompareConfig, ExternalPredictions, MethodEntry, OtherSetEntry, TaskEntry, Tuning,
 };
@@ -44,6 +55,9 @@ pub use error::CompareError;
 #[doc(hidden)]
 pub use external::read as read_external;
 pub use form::Form;
+pub use gather::gather;
+pub use list::{ListedRun, list};
+pub use making::{RunOutcome, compare, make_run};
 pub use pack::RESULTS_FORMAT;
 #[doc(hidden)]
 pub use pack::unpack as read_results;

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CompareError;
 use super::cell_results::{CellResults, RowResults, ScoresAtTemperature};
-use super::comparison::{ComparisonResults, FailedCell, Trial};
+use super::chosen::Trial;
+use super::comparison::{ComparisonResults, FailedCell};
 use super::detection::SetUncertainty;
 use super::digits::with_digits;
 use super::form::Form;

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::comparison::{Comparison, FailedCell, Trial};
+use super::chosen::Trial;
+use super::comparison::{Comparison, FailedCell};
 use super::detection_table::{DetectionColumn, DetectionRow};
 use super::form::Form;
 use super::layout::folder_name;

@@ -1,19 +1,16 @@
 //! The time and memory that a comparison will take.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use super::CompareError;
 use super::cell::is_finished;
 use super::config::{CompareConfig, TaskEntry};
+use super::costs::RunCosts;
 use super::detection::read_other_sets;
-use super::layout::{cell_folder, trial_folder};
-use super::search::{trial_config, trials};
+use super::planned_run::{PlannedRun, RunKind};
 use super::task::TaskData;
-use ivon_lora::data::{self, Encoded, Example};
-use ivon_lora::model::Checkpoint;
-use ivon_lora::run::{Estimate, RunConfig, available_memory};
+use ivon_lora::run::{Estimate, available_memory};
 
 /// What is left to do, and an estimate of how long it takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
@@ -92,32 +89,20 @@ impl Plan {
     fn add_task(&mut self, config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
         let loaded = TaskData::load(config, entry)?;
         let costs = RunCosts::of(config, &loaded)?;
-        let rows = |method| CompareConfig::calibrate_rows(entry, method);
         // The base is evaluated once on tune, by the trials, and once on test.
         let mut base_seconds = [0.0; 2];
-        for method in &config.methods {
-            for trial in 0..trials(config, method) {
-                let run = trial_config(config, entry, method, trial)?;
-                let folder = trial_folder(&config.out, &entry.name, &method.name, trial);
-                self.trials += 1;
-                self.add_run(
-                    costs.trial(&run, rows(method)),
-                    &folder,
-                    &mut base_seconds[0],
-                );
-            }
-            for &seed in config.seeds_of(entry) {
-                let run = config.cell(entry, method, seed)?;
-                let folder = cell_folder(&config.out, &entry.name, &method.name, seed);
-                self.cells += 1;
-                self.add_run(
-                    costs.cell(&run, rows(method)),
-                    &folder,
-                    &mut base_seconds[1],
-                );
-                if read_other_sets(&folder, &entry.other_sets).is_ok_and(|found| found.is_none()) {
-                    self.seconds += costs.other_sets(&run);
-                }
+        for run in PlannedRun::all_of(config, entry) {
+            let is_cell = matches!(run.kind, RunKind::Cell(_));
+            let base_seconds = &mut base_seconds[usize::from(is_cell)];
+            self.trials += usize::from(!is_cell);
+            self.cells += usize::from(is_cell);
+            let cost = costs.of_run(config, &run)?;
+            let folder = run.folder(&config.out);
+            self.add_run(cost.estimate, &folder, base_seconds);
+            if is_cell
+                && read_other_sets(&folder, &entry.other_sets).is_ok_and(|found| found.is_none())
+            {
+                self.seconds += cost.other_sets_seconds;
             }
         }
         self.seconds += base_seconds.iter().sum::<f64>();
@@ -135,88 +120,6 @@ impl Plan {
         *base_seconds = estimate.base_seconds;
         self.bytes = self.bytes.max(estimate.bytes());
         self.device_bytes = self.device_bytes.max(estimate.device_bytes);
-    }
-}
-
-/// What the cost of a task's runs depends on besides their settings.
-struct RunCosts {
-    checkpoint: Checkpoint,
-    /// By how many of the labels a method calibrates on.
-    divisions: BTreeMap<usize, EncodedRows>,
-    tune: Vec<Encoded>,
-    test: Vec<Encoded>,
-    /// Those of each set that a cell is asked of.
-    other_sets: Vec<Vec<Encoded>>,
-}
-
-/// The rows in which methods differ, in tokens.
-struct EncodedRows {
-    train: Vec<Encoded>,
-    calibrate: Vec<Encoded>,
-}
-
-impl RunCosts {
-    fn of(config: &CompareConfig, loaded: &TaskData<'_>) -> Result<Self, CompareError> {
-        let entry = loaded.entry;
-        let checkpoint = Checkpoint::open(&loaded.model)?;
-        let tokenizer = checkpoint.tokenizer()?;
-        let first = config.cell(entry, &config.methods[0], config.seeds_of(entry)[0])?;
-        let options = first.data.encode_options(&loaded.task);
-        let encode = |examples: &[Example]| -> Result<Vec<Encoded>, CompareError> {
-            match examples.is_empty() {
-                true => Ok(Vec::new()),
-                false => Ok(data::encode_all(examples, &tokenizer, options)?.examples),
-            }
-        };
-        let mut divisions = BTreeMap::new();
-        for (count, rows) in &loaded.divisions {
-            let train = encode(&rows.cells.train)?;
-            let calibrate = encode(&rows.cells.calibrate)?;
-            divisions.insert(*count, EncodedRows { train, calibrate });
-        }
-        let reader = loaded.task.reader()?;
-        let mut other_sets = Vec::new();
-        for entry in &entry.other_sets {
-            other_sets.push(encode(&entry.examples(&reader)?)?);
-        }
-        Ok(Self {
-            divisions,
-            other_sets,
-            tune: encode(&loaded.dataset.tune)?,
-            test: encode(&loaded.dataset.test)?,
-            checkpoint,
-        })
-    }
-
-    fn trial(&self, config: &RunConfig, rows: usize) -> Estimate {
-        self.estimate(config, &self.divisions[&rows].train, &[], &self.tune)
-    }
-
-    fn cell(&self, config: &RunConfig, rows: usize) -> Estimate {
-        let EncodedRows { train, calibrate } = &self.divisions[&rows];
-        self.estimate(config, train, calibrate, &self.test)
-    }
-
-    /// Seconds of asking a finished cell of other sets.
-    fn other_sets(&self, config: &RunConfig) -> f64 {
-        let nothing = &[][..];
-        let seconds = |set: &Vec<Encoded>| {
-            let (length, sets) = (config.train.length(1), [nothing, nothing, set]);
-            Estimate::of(config, &self.checkpoint, length, nothing, sets).evaluation_seconds
-        };
-        self.other_sets.iter().map(seconds).sum()
-    }
-
-    fn estimate(
-        &self,
-        config: &RunConfig,
-        train: &[Encoded],
-        calibrate: &[Encoded],
-        test: &[Encoded],
-    ) -> Estimate {
-        let length = config.train.length(train.len());
-        let sets = [&self.tune[..], calibrate, test];
-        Estimate::of(config, &self.checkpoint, length, train, sets)
     }
 }
 

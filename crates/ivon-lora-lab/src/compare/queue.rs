@@ -8,10 +8,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::CompareError;
 use super::cell::{CellRun, is_finished};
+use super::claim::{Attempt, Claim};
 use super::config::OtherSetEntry;
 use super::task::TaskData;
+use super::{CompareError, failure};
 use ivon_lora::data::Dataset;
 use ivon_lora::run::{RunConfig, RunError, give_back_memory};
 use ivon_lora::watch::{Event, Stage};
@@ -25,6 +26,10 @@ pub(super) struct Job<'a> {
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
+    /// The folder of the claims on it.
+    pub claims: PathBuf,
+    /// After how long without a sign of life the claim of another process no longer counts.
+    pub stale_after: Duration,
     /// Its settings, or what is wrong with them.
     pub config: Result<RunConfig, CompareError>,
     /// Its task.
@@ -73,7 +78,7 @@ pub(super) fn make_all(
 
 impl Job<'_> {
     /// Makes it, unless the job `before` it was not made.
-    fn make(
+    pub fn make(
         &self,
         before: Option<(&Job<'_>, Outcome)>,
         watch: &mut dyn FnMut(Event<'_>) -> bool,
@@ -85,9 +90,6 @@ impl Job<'_> {
         if let Some(outcome) = before.as_ref().and_then(without_adapter) {
             return outcome;
         }
-        if !is_finished(&self.folder) {
-            watch(Event::Note(self.name.clone()));
-        }
         let trained: Option<&Path> = before.as_ref().map(|(job, _)| job.folder.as_path());
         let run = CellRun {
             folder: &self.folder,
@@ -97,14 +99,37 @@ impl Job<'_> {
             other_sets: self.other_sets,
             trained,
         };
-        match run.make(watch) {
-            Ok(true) => Outcome::Made,
-            Ok(false) => Outcome::Stopped,
-            Err(error) if error.is_stop() => Outcome::Stopped,
-            Err(CompareError::Run(error)) if matches!(*error, RunError::FolderInUse { .. }) => {
-                Outcome::Elsewhere(error.to_string())
+        let outcome = match run.is_complete() {
+            true => outcome_of(run.make(None, watch)),
+            false => self.make_claimed(&run, watch),
+        };
+        match &outcome {
+            // It only serves others, who try it themselves without it.
+            Outcome::Failed(reason) => drop(failure::keep(&self.claims, config, reason)),
+            Outcome::Made => failure::forget(&self.claims),
+            Outcome::Elsewhere(_) | Outcome::Stopped => {}
+        }
+        outcome
+    }
+
+    /// Makes the run if no other process holds a claim on it.
+    fn make_claimed(&self, run: &CellRun<'_>, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Outcome {
+        let claim = match Claim::take(&self.claims, self.stale_after) {
+            Ok(Attempt::Claimed(claim)) => claim,
+            Ok(Attempt::Held(holder)) => {
+                return Outcome::Elsewhere(format!("{holder} is making it"));
             }
-            Err(error) => Outcome::Failed(error.to_string()),
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        if !is_finished(&self.folder) {
+            watch(Event::Note(self.name.clone()));
+        }
+        let made = run.make(Some(&claim), &mut |event| watch(event) && !claim.is_lost());
+        match outcome_of(made) {
+            Outcome::Stopped if claim.is_lost() => {
+                Outcome::Elsewhere("another process has taken it over".into())
+            }
+            outcome => outcome,
         }
     }
 
@@ -126,6 +151,19 @@ impl Job<'_> {
             Ok(pool) => pool.install(|| self.make(before, watch)),
             Err(error) => Outcome::Failed(format!("could not start {threads} threads: {error}")),
         }
+    }
+}
+
+/// The outcome of a run.
+fn outcome_of(made: Result<bool, CompareError>) -> Outcome {
+    match made {
+        Ok(true) => Outcome::Made,
+        Ok(false) => Outcome::Stopped,
+        Err(error) if error.is_stop() => Outcome::Stopped,
+        Err(CompareError::Run(error)) if matches!(*error, RunError::FolderInUse { .. }) => {
+            Outcome::Elsewhere(error.to_string())
+        }
+        Err(error) => Outcome::Failed(error.to_string()),
     }
 }
 
@@ -365,6 +403,8 @@ mod tests {
         let job = |after| Job {
             name: "job".into(),
             folder: "none".into(),
+            claims: "none".into(),
+            stale_after: BEAT,
             config: Ok(RunConfig::default()),
             task: &task,
             dataset: &dataset,

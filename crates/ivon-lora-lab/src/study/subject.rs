@@ -130,7 +130,7 @@ fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named
         (
             role.name().into(),
             Source {
-                notes: dataset.report.notes.clone(),
+                notes: [&dataset.report.notes[..], &dataset.report.warnings].concat(),
                 ..scored
             },
         ),

@@ -29,6 +29,8 @@ pub struct LoadReport {
     pub beyond_limit: BTreeMap<Role, usize>,
     /// Notes for the user, a sentence each.
     pub notes: Vec<String>,
+    /// Possible problems, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A file that was read.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::account::Drops;
 use super::config::DataConfig;
 use super::error::DataError;
+use super::first_rows::unlike_the_whole;
 use super::folder::Split;
 use super::load_report::LoadReport;
 use super::role::Role;
@@ -229,6 +230,8 @@ pub(super) fn limit(config: &DataConfig, roles: &mut Roles, report: &mut LoadRep
         let examples = roles.entry(role).or_default();
         if let Some(limit) = limit.filter(|limit| *limit < examples.len()) {
             report.beyond_limit.insert(role, examples.len() - limit);
+            let warning = unlike_the_whole(role.name(), examples, limit);
+            report.warnings.extend(warning);
             examples.truncate(limit);
         }
     }

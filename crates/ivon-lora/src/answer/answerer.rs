@@ -263,7 +263,10 @@ impl Answerer {
         }
         let mut said = source.dropped.sentences(name, source.rows);
         let mut examples = source.examples;
-        examples.truncate(limit.unwrap_or(usize::MAX));
+        if let Some(limit) = limit {
+            said.extend(data::unlike_the_whole(name, &examples, limit));
+            examples.truncate(limit);
+        }
         let encoded = match examples.is_empty() {
             true => EncodedSet::default(),
             false => data::encode_all(&examples, &self.base.tokenizer, self.encode_options())?,

@@ -97,6 +97,9 @@ pub fn train_on_data(
     for note in &dataset.report.notes {
         watch(Event::Note(note.to_string()));
     }
+    for warning in &dataset.report.warnings {
+        watch(Event::Warning(warning.clone().into()));
+    }
     let data = TrainingData { dataset, ..*data };
     let (base, sets, config) = load(config, &data, watch)?;
     let start = StartingPoint::new(&located, &base)?;
