@@ -136,6 +136,7 @@ impl Toy {
         let mut optimizer = method.settings().start(adapter, &setup)?;
         let folder = tempfile::tempdir()?;
         let goal = ChoiceGoal(GoalExamples {
+            team: None,
             network: &self.network,
             lora: &lora,
             config: &config,
@@ -145,6 +146,7 @@ impl Toy {
             tune: &[],
         });
         let training = Training {
+            team: None,
             network: &self.network,
             goal: &goal,
             config: &config,

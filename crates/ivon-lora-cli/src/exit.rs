@@ -178,7 +178,8 @@ fn of_run(error: &RunError) -> Exit {
         | RunError::FolderInUse { .. } => Exit::File,
         RunError::Malformed { .. } => Exit::File,
         RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
-        RunError::Memory { .. } => Exit::Failure,
+        RunError::RanksDiffer { .. } => Exit::Usage,
+        RunError::Ranks(_) | RunError::Memory { .. } => Exit::Failure,
     }
 }
 

@@ -10,6 +10,7 @@ pub use ivon_lora_model::{
     data, files, forward, kernel, lora, model, random, sentence, settings, watch, words,
 };
 
+pub mod ranks;
 pub mod metrics;
 pub mod decide;
 pub mod posterior;

@@ -43,6 +43,14 @@ pub enum IvonError {
         /// The value.
         found: f64,
     },
+    /// A sum of observations is not one of this module's.
+    #[error("the sum of observations has {found} numbers, expected {expected}")]
+    SharedLength {
+        /// Of this module.
+        expected: usize,
+        /// Of the sum.
+        found: usize,
+    },
     /// The scale of a posterior draw is negative, infinite or not a number.
     #[error("the scale of the variance must be finite and at least 0, found {found}")]
     Scale {

@@ -17,6 +17,7 @@ mod observations;
 mod update;
 mod posterior;
 mod optimizer;
+mod shared;
 
 #[doc = include_str!("../docs/choosing-the-settings.md")]
 pub mod choosing_the_settings {}

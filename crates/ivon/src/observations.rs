@@ -12,11 +12,11 @@ use crate::layout::{Flats, Layout};
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     /// Σ w ĝ; empty before the first draw.
-    gradient: Flats,
+    pub gradient: Flats,
     /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`, `fisher`), in the coordinates of the basis.
-    curvature: Flats,
-    weight: f64,
-    losses: Vec<(Loss, f64)>,
+    pub curvature: Flats,
+    pub weight: f64,
+    pub losses: Vec<(Loss, f64)>,
     /// Which parameters had a gradient at any draw.
     pub present: Vec<bool>,
     pub draws: usize,

@@ -56,7 +56,7 @@ use crate::{IvonError, rule};
 pub struct Ivon<M> {
     config: IvonConfig,
     mean: M,
-    layout: Arc<Layout>,
+    pub(crate) layout: Arc<Layout>,
     basis: Basis,
     /// The averages that the basis is made of.
     grams: Grams,
@@ -64,7 +64,7 @@ pub struct Ivon<M> {
     step: u64,
     /// How many draws have been made since the last step.
     draws: u64,
-    observations: Observations,
+    pub(crate) observations: Observations,
 }
 
 impl<M: Module> Ivon<M> {

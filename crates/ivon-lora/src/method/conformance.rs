@@ -199,6 +199,7 @@ impl Run<'_> {
             ..TrainConfig::default()
         };
         let goal = ChoiceGoal(GoalExamples {
+            team: None,
             network: self.network,
             lora: &lora(),
             config: &config,
@@ -208,6 +209,7 @@ impl Run<'_> {
             tune: &[],
         });
         let training = Training {
+            team: None,
             network: self.network,
             goal: &goal,
             config: &config,

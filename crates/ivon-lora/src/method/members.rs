@@ -7,6 +7,7 @@ use super::{Members, Settings, Setup};
 use crate::files;
 use crate::lora::Adapter;
 use crate::posterior::Posterior;
+use crate::ranks::Team;
 use crate::train::{
     CHECKPOINTS_FOLDER, Checkpoints, Outcome, TrainError, Training, TrainingEnd, training_loop,
 };
@@ -78,7 +79,9 @@ impl MemberTraining<'_> {
         } = *self.training;
         let seed = member_seed(self.training.seed, member);
         let folder = member_folder(self.training.folder, member);
-        files::create_folder(&folder)?;
+        if self.training.team.is_none_or(Team::writes) {
+            files::create_folder(&folder)?;
+        }
         let setup = Setup {
             examples: goal.predictions(),
             weight_of_squares: goal.weight_of_squares(),

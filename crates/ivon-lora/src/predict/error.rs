@@ -2,6 +2,7 @@
 
 use crate::metrics::MetricsError;
 use crate::posterior::PosteriorError;
+use crate::ranks::RankError;
 use crate::sentence::{Sentence, sentence, setting, setting_to};
 use crate::watch::Stopped;
 
@@ -60,6 +61,9 @@ pub enum PredictError {
         /// Its `final_logit_softcapping`.
         limit: f64,
     },
+    /// The ranks of a run could not predict together.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
     /// The watcher said stop.
     #[error("the evaluation was stopped after {done} of {total} examples")]
     Stopped {
@@ -111,7 +115,7 @@ impl PredictError {
                 setting("optimizer")
             )),
             Self::LimitedLogits { .. } => Some(sentence!("use another `{}`", setting("optimizer"))),
-            Self::Stopped { .. } => None,
+            Self::Stopped { .. } | Self::Ranks(_) => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::forward::Network;
 use crate::lora::Draw;
 use crate::metrics::LogProbabilities;
 use crate::posterior::Posterior;
+use crate::ranks::Team;
 use crate::watch::{Progress, Stage, Watch};
 
 /// How a set is evaluated.
@@ -71,6 +72,8 @@ pub struct Predictor<'a> {
     /// Draws 0, 1, … under these options that are already made, see
     /// [`prepare_draws`](Self::prepare_draws); later ones are made when they are needed.
     pub draws: &'a [Draw],
+    /// The ranks that predict a set together, each a part of its rows; none if one process does.
+    pub team: Option<&'a Team<'a>>,
 }
 
 impl<'a> Predictor<'a> {
@@ -85,7 +88,13 @@ impl<'a> Predictor<'a> {
             posterior,
             options: *options,
             draws: &[],
+            team: None,
         }
+    }
+
+    /// The same over the ranks of a run. Every one of them must predict the same sets.
+    pub fn over(self, team: Option<&'a Team<'a>>) -> Self {
+        Self { team, ..self }
     }
 
     /// The draws of an evaluation, to be made once and used for many. There are none for a posterior
@@ -218,15 +227,50 @@ impl<'a> Predictor<'a> {
     }
 
     /// Predicts a set under one draw, see [`log_probabilities`].
-    pub(super) fn log_probabilities(
+    ///
+    /// # Errors
+    /// If a probability is not a number, a rank fails, or the watcher says stop.
+    pub fn log_probabilities(
         &self,
         draw: &Draw,
         examples: &[Encoded],
         progress: &mut Progress<'_>,
     ) -> Result<LogProbabilities, PredictError> {
         let batch_tokens = self.options.batch_tokens;
-        log_probabilities(self.network, draw, examples, batch_tokens, progress)
+        let Some(team) = self.team else {
+            return log_probabilities(self.network, draw, examples, batch_tokens, progress);
+        };
+        let own = &examples[team.part(examples.len())];
+        let rows = log_probabilities(self.network, draw, own, batch_tokens, progress);
+        let rows = rows.and_then(|rows| {
+            progress.advance(examples.len() - own.len())?;
+            Ok(rows)
+        });
+        let rows = team.agreed(rows)?;
+        let all = team.gather(&bytes_of(&rows))?;
+        Ok(all.iter().flat_map(|bytes| rows_of(bytes)).collect())
     }
+}
+
+/// Rows as bytes: the number of values of each, and the values.
+fn bytes_of(rows: &LogProbabilities) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for row in rows {
+        bytes.extend((row.len() as f64).to_le_bytes());
+        bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    bytes
+}
+
+/// The rows of [`bytes_of`].
+fn rows_of(bytes: &[u8]) -> LogProbabilities {
+    let eights = bytes.as_chunks::<8>().0.iter();
+    let mut numbers = eights.map(|eight| f64::from_le_bytes(*eight));
+    let mut rows = Vec::new();
+    while let Some(length) = numbers.next() {
+        rows.push(numbers.by_ref().take(length as usize).collect());
+    }
+    rows
 }
 
 /// Whether draws of a posterior are of the logits of choices, rather than of an adapter.

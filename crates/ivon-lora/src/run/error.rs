@@ -12,6 +12,7 @@ use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
+use crate::ranks::RankError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
 use crate::settings::SettingError;
 use crate::train::TrainError;
@@ -46,6 +47,17 @@ pub enum RunError {
     Records(#[from] RecordError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The ranks of the run could not talk to each other, or another one failed.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
+    /// Ranks were started with different settings, data or models.
+    #[error("rank {rank} has another {what} than rank 0: {found}, expected {expected}")]
+    RanksDiffer {
+        rank: usize,
+        what: String,
+        found: String,
+        expected: String,
+    },
     /// A setting is missing or out of range.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -134,7 +146,14 @@ impl RunError {
                     setting("adapter")
                 ))
             }
-            Self::Magnitudes { .. } | Self::Tables { .. } => None,
+            Self::RanksDiffer { .. } => {
+                Some("start all ranks by one command, on machines with the same files".into())
+            }
+            Self::Ranks(RankError::Lost { .. }) => Some(sentence!(
+                "go on from the newest checkpoint with `{}`, on any number of ranks",
+                setting("resume")
+            )),
+            Self::Ranks(_) | Self::Magnitudes { .. } | Self::Tables { .. } => None,
             Self::FolderHoldsRun { .. }
             | Self::FolderInUse { .. }
             | Self::OtherSettings { .. }

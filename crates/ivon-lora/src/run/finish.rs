@@ -23,8 +23,8 @@ use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
     EvaluationOptions, EvaluationSeconds, Predictor, SCALES, ScaleTrial, best_scale,
-    log_probabilities,
 };
+use crate::ranks::Team;
 use crate::settings::SettingError;
 use crate::train::{METRICS_FILE, TrainError};
 use crate::watch::{Event, Progress, Record, Stage, Watch, read_records};
@@ -38,6 +38,8 @@ pub(super) struct Finish<'a> {
     pub dataset: &'a Dataset,
     pub sets: &'a EncodedRoles,
     pub folder: &'a RunFolder,
+    /// The ranks that make the run together; none if one process does.
+    pub team: Option<&'a Team<'a>>,
 }
 
 impl Finish<'_> {
@@ -58,7 +60,8 @@ impl Finish<'_> {
             return self.finish_texts(posterior, fitting_seconds, kept_step, watch);
         }
         let options = self.options(posterior.as_ref(), watch)?;
-        let predictor = Predictor::new(&self.base.network, posterior.as_ref(), &options);
+        let predictor =
+            Predictor::new(&self.base.network, posterior.as_ref(), &options).over(self.team);
         let rule = self.calibrate(&predictor, watch)?;
         let test = self.test(&predictor, &rule, watch)?;
         let cost = self.cost(posterior.as_ref(), fitting_seconds, test.seconds)?;
@@ -94,6 +97,9 @@ impl Finish<'_> {
     /// The time of all steps of all members, including those before a resume, from their records.
     fn training_seconds(&self) -> Result<f64, RunError> {
         let mut seconds = 0.0;
+        if !self.folder.writes() {
+            return Ok(seconds);
+        }
         for member in 0..self.config.optimizer.settings().members() {
             let file = member_folder(self.folder.path(), member).join(METRICS_FILE);
             for record in read_records(&file).map_err(TrainError::from)? {
@@ -166,7 +172,7 @@ impl Finish<'_> {
                 scales.push(options.scale);
                 scales.len() - 1
             });
-        let predictor = Predictor::new(&self.base.network, posterior, options);
+        let predictor = Predictor::new(&self.base.network, posterior, options).over(self.team);
         let total = predictor.trial_passes(&scales) * set.examples.len();
         let mut progress = Progress::new(Stage::ChoosingScale, total, &mut *watch);
         let trials = predictor.scale_trials(&set.examples, &scales, &mut progress)?;
@@ -207,7 +213,7 @@ impl Finish<'_> {
             self.dataset.required(Role::Test)?;
             return Err(SettingError::new("test", "empty", "labelled rows to score").into());
         }
-        let base = self.untuned(set, options, watch)?;
+        let base = self.untuned(set, predictor, watch)?;
         let evaluated = predictor.evaluate_as(Stage::Test, &set.examples, watch)?;
         let source = source_of(&self.dataset.report, Role::Test);
         let mut report =
@@ -230,18 +236,13 @@ impl Finish<'_> {
     fn untuned(
         &self,
         set: &EncodedSet,
-        options: &EvaluationOptions,
+        predictor: &Predictor<'_>,
         watch: Watch<'_>,
     ) -> Result<Scores, RunError> {
         let question = UntunedQuestion::new(self.config, &set.examples);
         let found = self.untuned.answers(question, || {
-            log_probabilities(
-                &self.base.network,
-                &Draw::base(),
-                &set.examples,
-                options.batch_tokens,
-                &mut Progress::new(Stage::Base, set.examples.len(), watch),
-            )
+            let mut progress = Progress::new(Stage::Base, set.examples.len(), watch);
+            predictor.log_probabilities(&Draw::base(), &set.examples, &mut progress)
         })?;
         let found = Predictions::new(found, labels(&set.examples)?)?;
         Ok(Scores::of(
@@ -359,6 +360,9 @@ pub(super) struct RunResults<P> {
 impl<P: Serialize> RunResults<P> {
     /// Writes the adapter folder, the scores, the cost and the predictions.
     pub fn write(&self, folder: &RunFolder, watch: Watch<'_>) -> Result<(), RunError> {
+        if !folder.writes() {
+            return Ok(());
+        }
         let path = folder.path().join(folder::ADAPTER_FOLDER);
         self.bundle.write(&path, Some(self.card.clone()))?;
         watch(Event::Saved(&path));

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::method::Method;
+use crate::ranks::Team;
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
 /// The file with the resolved settings of a run.
@@ -43,7 +44,17 @@ pub struct RunFolder {
     pub started: Option<Provenance>,
     /// The method of that run, with every setting chosen.
     pub optimizer: Option<Method>,
-    _lock: File,
+    /// Whether this process writes it, and not the first of several ranks.
+    writes: bool,
+    _lock: Option<File>,
+}
+
+/// What the first of several ranks tells the others of the folder that it has taken.
+#[derive(Clone, Serialize, Deserialize)]
+struct TakenFolder {
+    resumes: bool,
+    started: Option<Provenance>,
+    optimizer: Option<Method>,
 }
 
 impl RunFolder {
@@ -54,7 +65,7 @@ impl RunFolder {
     /// resume, or if it holds another run.
     pub fn take(path: &Path, config: &RunConfig, start: Start) -> Result<Self, RunError> {
         files::create_folder(path)?;
-        let lock = lock(path)?;
+        let lock = lock(path, start)?;
         // From here on, no other process changes the folder.
         files::remove_leftovers(path);
         let checkpoints = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1);
@@ -86,8 +97,48 @@ impl RunFolder {
             // A run that was killed before its first checkpoint goes on at its first step.
             resumes: start != Start::New && has_checkpoint,
             started,
+            writes: true,
             _lock: lock,
         })
+    }
+
+    /// Takes a folder for a run of several ranks, of which the first writes it.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take), on all ranks.
+    pub fn take_over(
+        team: Option<&Team<'_>>,
+        path: &Path,
+        config: &RunConfig,
+        start: Start,
+    ) -> Result<Self, RunError> {
+        let Some(team) = team else {
+            return Self::take(path, config, start);
+        };
+        let mut own = None;
+        let taken = team.from_first(|| {
+            let folder = Self::take(path, config, start)?;
+            let taken = TakenFolder {
+                resumes: folder.resumes,
+                started: folder.started.clone(),
+                optimizer: folder.optimizer.clone(),
+            };
+            own = Some(folder);
+            Ok::<_, RunError>(taken)
+        })?;
+        Ok(own.unwrap_or_else(|| Self {
+            path: path.into(),
+            resumes: taken.resumes,
+            started: taken.started,
+            optimizer: taken.optimizer,
+            writes: false,
+            _lock: None,
+        }))
+    }
+
+    /// Whether this process writes it.
+    pub fn writes(&self) -> bool {
+        self.writes
     }
 
     /// The folder.
@@ -100,6 +151,9 @@ impl RunFolder {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_settings(&self, config: &RunConfig) -> Result<(), RunError> {
+        if !self.writes {
+            return Ok(());
+        }
         let path = self.path.join(RUN_FILE);
         let text = toml::to_string_pretty(config).map_err(|error| RunError::Malformed {
             path: path.clone(),
@@ -114,13 +168,16 @@ impl RunFolder {
     /// If the file cannot be written.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, RunError> {
         let path = self.path.join(name);
-        files::write_json(&path, value)?;
+        if self.writes {
+            files::write_json(&path, value)?;
+        }
         Ok(path)
     }
 }
 
-/// Locks a folder for this process.
-fn lock(folder: &Path) -> Result<File, RunError> {
+/// Locks a folder for this process. A comparison holds a claim on it already, and may be on a file
+/// system without locks.
+fn lock(folder: &Path, start: Start) -> Result<Option<File>, RunError> {
     let path = folder.join(LOCK_FILE);
     let refused = |source| FileError::Io {
         action: "write",
@@ -129,12 +186,22 @@ fn lock(folder: &Path) -> Result<File, RunError> {
     };
     let lock = File::create(&path).map_err(refused)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Some(lock)),
+        Err(std::fs::TryLockError::Error(error))
+            if start == Start::WhereItWas && has_no_locks(&error) =>
+        {
+            Ok(None)
+        }
         Err(std::fs::TryLockError::WouldBlock) => Err(RunError::FolderInUse {
             folder: folder.into(),
         }),
         Err(std::fs::TryLockError::Error(source)) => Err(refused(source).into()),
     }
+}
+
+/// Whether a file system has no locks, rather than refusing one.
+fn has_no_locks(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK)
 }
 
 /// Removes the files of a run that has no checkpoint.

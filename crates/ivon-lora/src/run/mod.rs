@@ -15,6 +15,7 @@ mod data;
 mod classes;
 mod finish;
 mod finish_texts;
+mod ranks;
 mod train;
 
 pub use catalogue::{Setting, SettingTable, TABLES, settings};
@@ -27,5 +28,5 @@ use folder::SPLITS_FILE;
 pub use folder::{ADAPTER_FOLDER, COST_FILE, RUN_FILE, Start, read_run};
 pub use memory::{available_memory, give_back_memory};
 pub use rows::{changed_files, check_rows, rows_of_run};
-pub use train::{TrainedRun, train, train_on_data};
+pub use train::{TrainedRun, train, train_on_data, train_on_ranks};
 pub use untuned::UntunedAnswers;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::advice::{advice, initial_spread};
 use super::classes::{missing_classes, weights_note};
@@ -11,6 +12,7 @@ use super::estimate::Estimate;
 use super::finish::Finish;
 use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
+use super::ranks::{check_method_on_ranks, check_same_on_ranks, reductions_note};
 use super::rows::{RowsOfRun, check_rows};
 use super::untuned::UntunedAnswers;
 use super::{Provenance, RunConfig, RunError};
@@ -20,6 +22,7 @@ use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, PeftAdapter, check_base_tables, read_peft};
 use crate::method::{Members, Settings, Setup, train_members};
 use crate::model::{Checkpoint, DecoderConfig};
+use crate::ranks::{Ranks, Team};
 use crate::settings::SettingError;
 use crate::train::{
     ChoiceGoal, Goal, GoalExamples, Outcome, TextGoal, TrainError, Training, TrainingEnd,
@@ -47,6 +50,16 @@ pub struct TrainedRun {
 /// # Errors
 /// Whatever is wrong with settings, data, model, memory, a step, or a file; see [`RunError`].
 pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<TrainedRun, RunError> {
+    train_as(None, config, resume, watch)
+}
+
+/// As one process, or as a rank of several.
+fn train_as(
+    team: Option<&Team<'_>>,
+    config: &RunConfig,
+    resume: bool,
+    watch: Watch<'_>,
+) -> Result<TrainedRun, RunError> {
     config.validate()?;
     let task = Task::from_config(&config.data)?;
     let dataset = data::load(&config.data, &task)?;
@@ -60,7 +73,25 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
         dataset: &dataset,
         untuned: &UntunedAnswers::default(),
     };
-    train_on_data(config, &data, start, watch)
+    make_run(team, config, &data, start, watch)
+}
+
+/// As [`train`], as one of several ranks, all of which are given the same settings; the first writes the
+/// run's folder, which the others must be able to read. With the same examples in each step, the run is
+/// that of one process up to rounding, and with the same number of ranks to the bit.
+///
+/// # Errors
+/// As [`train`]; if the ranks have different settings, data or models; if a rank fails or ends; and if
+/// the method cannot be trained by several ranks.
+pub fn train_on_ranks(
+    config: &RunConfig,
+    resume: bool,
+    ranks: &dyn Ranks,
+    watch: Watch<'_>,
+) -> Result<TrainedRun, RunError> {
+    let team = Team::new(ranks);
+    let team = (ranks.size() > 1).then_some(&team);
+    train_as(team, config, resume, watch)
 }
 
 /// As [`train`], on rows that are in memory: the files that the settings name are recorded with the
@@ -74,13 +105,27 @@ pub fn train_on_data(
     start: Start,
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
+    make_run(None, config, data, start, watch)
+}
+
+/// A run on rows in memory, as one process or as a rank of several.
+fn make_run(
+    team: Option<&Team<'_>>,
+    config: &RunConfig,
+    data: &TrainingData<'_>,
+    start: Start,
+    watch: Watch<'_>,
+) -> Result<TrainedRun, RunError> {
     config.validate()?;
+    if let Some(team) = team {
+        check_method_on_ranks(config, team.size())?;
+    }
     config.data.chat_template.check()?;
     let out = config.out.as_deref();
     let out =
         out.ok_or_else(|| SettingError::new("out", "absent", "the folder that the run writes"))?;
     let located = with_located_adapter(config, watch)?;
-    let folder = RunFolder::take(out, config, start)?;
+    let folder = RunFolder::take_over(team, out, config, start)?;
     // A run that goes on keeps the settings that were chosen when it began.
     let config = &RunConfig {
         optimizer: folder
@@ -108,6 +153,9 @@ pub fn train_on_data(
         watch(Event::Note(note));
     }
     let resolved = start.resolved(&config, dataset);
+    if let Some(team) = team {
+        check_same_on_ranks(team, &resolved)?;
+    }
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
     let run = Finish {
@@ -118,6 +166,7 @@ pub fn train_on_data(
         dataset,
         sets: &sets,
         folder: &folder,
+        team,
     };
     train_and_finish(&run, &start, watch)
 }
@@ -221,7 +270,11 @@ fn train_and_finish(
     start: &StartingPoint<'_>,
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
+    let started = Instant::now();
     let (members, end) = start.train_members(run, watch)?;
+    if let Some(team) = run.team {
+        watch(Event::Note(reductions_note(team, started.elapsed())));
+    }
     let ended = TrainedRun {
         folder: run.folder.path().into(),
         outcome: end.outcome,
@@ -333,6 +386,7 @@ impl<'a> StartingPoint<'a> {
             dropout: config.lora.dropout,
             seed: config.seed,
             folder: run.folder.path(),
+            team: run.team,
         };
         // A run without steps has no checkpoint: what follows training is done again.
         let resume = run.folder.resumes && config.train.steps != Some(0);
@@ -353,6 +407,7 @@ fn goal<'a>(run: &'a Finish<'_>) -> Box<dyn Goal + 'a> {
         weights: &run.sets.weights,
         train: &run.sets.train.examples,
         tune: &run.sets.tune.examples,
+        team: run.team,
     };
     match run.task.is_text() {
         true => Box::new(TextGoal(examples)),

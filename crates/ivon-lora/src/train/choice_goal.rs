@@ -28,9 +28,11 @@ impl Goal for ChoiceGoal<'_> {
 
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_> {
         let GoalExamples { network, lora, .. } = self.0;
-        let micro_batches = self.0.micro_batches(seed, step);
-        let objective = BatchObjective::new(network, lora.dropout, seed, step, &micro_batches);
-        Box::new(objective.with_weights(self.0.weights))
+        let part = self.0.part(seed, step);
+        let own = BatchObjective::new(network, lora.dropout, seed, step, &part.micro_batches);
+        let own = own.with_weights(self.0.weights);
+        let weight = own.weight();
+        self.0.over_ranks(own, weight, part.whole)
     }
 
     fn is_scored(&self) -> bool {
@@ -40,7 +42,7 @@ impl Goal for ChoiceGoal<'_> {
     fn score(&self, posterior: &dyn Posterior, watch: Watch<'_>) -> Result<Evaluation, TrainError> {
         let labels = labels("tune", self.0.tune)?;
         let options = self.0.options();
-        let predictor = Predictor::new(self.0.network, posterior, &options);
+        let predictor = Predictor::new(self.0.network, posterior, &options).over(self.0.team);
         let evaluated = predictor.evaluate_as(Stage::Tune, self.0.tune, watch)?;
         let sampled = match evaluated.draws.len() {
             0 => None,

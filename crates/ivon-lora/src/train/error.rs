@@ -6,6 +6,7 @@ use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
+use crate::ranks::RankError;
 use crate::sentence::{Sentence, command, sentence, setting};
 use crate::settings::SettingError;
 use crate::watch::RecordError;
@@ -94,6 +95,9 @@ pub enum TrainError {
         /// The folder of checkpoints.
         path: PathBuf,
     },
+    /// The ranks of a run could not take a step together.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
     /// An evaluation failed.
     #[error(transparent)]
     Predict(#[from] PredictError),
@@ -139,7 +143,7 @@ impl TrainError {
                 setting("out"),
                 setting("resume")
             )),
-            Self::Optimizer { .. } | Self::Record { .. } => None,
+            Self::Optimizer { .. } | Self::Record { .. } | Self::Ranks(_) => None,
             Self::NoLabel { .. } => Some("label the row, or leave it out".into()),
             Self::NothingToLearn { .. } => {
                 Some("write a text into the row, or leave it out".into())

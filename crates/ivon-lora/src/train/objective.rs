@@ -56,6 +56,11 @@ impl<'a> BatchObjective<'a> {
         self
     }
 
+    /// The number of its examples.
+    pub fn weight(&self) -> f64 {
+        self.examples as f64
+    }
+
     /// The hidden states of a micro-batch under the dropout masks of draw `draw`.
     fn hidden(&self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Hidden {
         let MicroBatch { questions, .. } = &self.micro_batches[micro_batch];

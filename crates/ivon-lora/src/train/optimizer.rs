@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use super::TrainError;
 use crate::lora::Adapter;
 use crate::posterior::{OutputNoise, Posterior};
+use crate::ranks::Team;
 
 /// Loss and gradients of one step's examples, in one or several micro-batches.
 pub trait Objective {
@@ -50,6 +51,26 @@ pub trait Objective {
             reason: "the objective has no output layer that noise could be put on".into(),
         })
     }
+
+    /// The micro-batches of this rank, for an optimizer that evaluates each at a draw of its own and
+    /// sums what it has observed itself; none if one process has all, or a micro-batch is divided.
+    fn own_part(&mut self) -> Option<OwnPart<'_>> {
+        None
+    }
+}
+
+/// The micro-batches of one of the ranks that take a step together.
+pub struct OwnPart<'o> {
+    /// Their objective.
+    pub objective: &'o mut dyn Objective,
+    /// Their weight: the number of their examples, or the weights of their tokens.
+    pub weight: f64,
+    /// The number of the first of them among all of the step's.
+    pub first: u64,
+    /// How many micro-batches the step has.
+    pub of: u64,
+    /// All ranks.
+    pub team: &'o Team<'o>,
 }
 
 /// Another objective whose evaluations go through a function: at a draw of the adapter, say, or with

@@ -11,6 +11,7 @@ use crate::files;
 use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::predict::PredictError;
+use crate::ranks::Team;
 use crate::watch::{Evaluation, EvaluationRecord, Event, StepRecord, Watch};
 
 /// The name of the checkpoints' folder in a run's folder.
@@ -33,6 +34,8 @@ pub struct Training<'a> {
     pub seed: u64,
     /// The folder for records and checkpoints; must exist.
     pub folder: &'a Path,
+    /// The ranks that train together, of which the first writes; none if one process trains.
+    pub team: Option<&'a Team<'a>>,
 }
 
 /// Why a training ended.
@@ -72,21 +75,38 @@ pub fn training_loop(
 ) -> Result<TrainingEnd, TrainError> {
     training.goal.check()?;
     let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
-    files::remove_leftovers(&checkpoints);
+    let writes = training.team.is_none_or(Team::writes);
+    let metrics = match writes {
+        true => {
+            files::remove_leftovers(&checkpoints);
+            Some(MetricsFile::open(&training.folder.join(METRICS_FILE))?)
+        }
+        false => None,
+    };
     let checkpoints = Checkpoints::new(checkpoints, training.config.keep_checkpoints);
     let mut state = Loop {
         training,
         length: training.config.length(training.goal.examples()),
         position: Position::default(),
-        metrics: MetricsFile::open(&training.folder.join(METRICS_FILE))?,
+        metrics,
         checkpoints,
     };
     if resume {
-        state.resume(optimizer)?;
-    } else {
-        state.metrics.cut(0)?;
+        let resumed = state.resume(optimizer);
+        state.agreed(resumed)?;
+    } else if let Some(metrics) = &mut state.metrics {
+        metrics.cut(0)?;
     }
-    let trained = state.run(optimizer, watch);
+    let trained = match training.team {
+        None => state.run(optimizer, watch),
+        // All ranks stop after the same step.
+        Some(team) => state.run(optimizer, &mut |event| {
+            if !watch(event) {
+                team.ask_to_stop();
+            }
+            true
+        }),
+    };
     trained.map_err(|error| error.with_checkpoint(state.checkpoints.newest()))
 }
 
@@ -95,7 +115,8 @@ struct Loop<'a> {
     training: &'a Training<'a>,
     length: Length,
     position: Position,
-    metrics: MetricsFile,
+    /// None on a rank that does not write.
+    metrics: Option<MetricsFile>,
     checkpoints: Checkpoints,
 }
 
@@ -110,7 +131,26 @@ impl Loop<'_> {
             &saved.state,
         )?;
         self.position = saved.position;
-        self.metrics.cut(self.position.metrics_bytes)
+        match &mut self.metrics {
+            None => Ok(()),
+            Some(metrics) => metrics.cut(self.position.metrics_bytes),
+        }
+    }
+
+    /// A result of this rank, or the failure of another one.
+    fn agreed<T>(&self, own: Result<T, TrainError>) -> Result<T, TrainError> {
+        match self.training.team {
+            None => own,
+            Some(team) => team.agreed(own),
+        }
+    }
+
+    /// Appends a record to the run's metrics, on the rank that writes.
+    fn record(&mut self, record: &impl serde::Serialize) -> Result<(), TrainError> {
+        match &mut self.metrics {
+            None => Ok(()),
+            Some(metrics) => metrics.append(record),
+        }
     }
 
     fn run(
@@ -129,7 +169,8 @@ impl Loop<'_> {
                 break self.outcome(go_on);
             }
             let record = self.step(optimizer)?;
-            if !watch(Event::Step(&record, self.length.steps)) {
+            let go_on = watch(Event::Step(&record, self.length.steps));
+            if !go_on || self.training.team.is_some_and(Team::stops) {
                 self.save(optimizer, watch)?;
                 break Outcome::Interrupted;
             }
@@ -184,8 +225,11 @@ impl Loop<'_> {
         optimizer: &mut dyn Optimizer,
         watch: Watch<'_>,
     ) -> Result<bool, TrainError> {
-        self.metrics.sync()?;
-        self.position.metrics_bytes = self.metrics.bytes()?;
+        let Some(metrics) = &mut self.metrics else {
+            return Ok(true);
+        };
+        metrics.sync()?;
+        self.position.metrics_bytes = metrics.bytes()?;
         let path = self.checkpoints.save(&self.position, optimizer)?;
         Ok(watch(Event::Saved(&path)))
     }
@@ -215,7 +259,7 @@ impl Loop<'_> {
             // Its quantiles need a sort.
             hessian_ratio: measured.then(|| optimizer.hessian_ratio()).flatten(),
         };
-        self.metrics.append(&record)?;
+        self.record(&record)?;
         Ok(record)
     }
 
@@ -242,7 +286,7 @@ impl Loop<'_> {
             step: self.position.step,
             evaluation,
         };
-        self.metrics.append(&record)?;
+        self.record(&record)?;
         self.position.evaluated = self.position.step;
         if let Some(metric) = self.training.config.keep_best {
             let scores = record
@@ -279,7 +323,10 @@ impl Loop<'_> {
         if self.position.best.is_none_or(|(_, best)| loss < best) {
             self.position.best = Some((self.position.step, loss));
             self.position.without_gain = 0;
-            return self.checkpoints.save_best(&self.position, optimizer);
+            return match self.metrics {
+                None => Ok(()),
+                Some(_) => self.checkpoints.save_best(&self.position, optimizer),
+            };
         }
         self.position.without_gain += 1;
         Ok(())
@@ -296,10 +343,12 @@ impl Loop<'_> {
             return Ok(self.position.step);
         };
         let network = self.training.network;
-        let Some(best) = self
+        // Once the rank that writes has written it.
+        self.agreed(Ok(()))?;
+        let best = self
             .checkpoints
-            .load_best(network.config(), network.device())?
-        else {
+            .load_best(network.config(), network.device());
+        let Some(best) = self.agreed(best)? else {
             return Ok(self.position.step);
         };
         optimizer.restore(with_ids_of(optimizer.adapter(), best.adapter), &best.state)?;
@@ -450,6 +499,7 @@ mod tests {
                 weights: &LossWeights::default(),
                 train: &self.train,
                 tune: &self.tune,
+                team: None,
             });
             let training = Training {
                 network: &self.network,
@@ -459,6 +509,7 @@ mod tests {
                 dropout: lora.dropout,
                 seed: 5,
                 folder: self.folder.path(),
+                team: None,
             };
             let trained =
                 training_loop(

@@ -28,14 +28,10 @@ impl Goal for TextGoal<'_> {
 
     fn objective(&self, seed: u64, step: u64) -> Box<dyn Objective + '_> {
         let GoalExamples { network, lora, .. } = self.0;
-        let micro_batches = self.0.micro_batches(seed, step);
-        Box::new(TextObjective::new(
-            network,
-            lora.dropout,
-            seed,
-            step,
-            &micro_batches,
-        ))
+        let part = self.0.part(seed, step);
+        let own = TextObjective::new(network, lora.dropout, seed, step, &part.micro_batches);
+        let weight = own.weight();
+        self.0.over_ranks(own, weight, part.whole)
     }
 
     fn is_scored(&self) -> bool {
@@ -44,7 +40,7 @@ impl Goal for TextGoal<'_> {
 
     fn score(&self, posterior: &dyn Posterior, watch: Watch<'_>) -> Result<Evaluation, TrainError> {
         let options = self.0.options();
-        let predictor = Predictor::new(self.0.network, posterior, &options);
+        let predictor = Predictor::new(self.0.network, posterior, &options).over(self.0.team);
         let total = predictor.passes() * self.0.tune.len();
         let mut progress = Progress::new(Stage::Tune, total, watch);
         let found = predictor.evaluate_texts(self.0.tune, &mut progress)?;

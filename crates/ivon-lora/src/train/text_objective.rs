@@ -44,6 +44,11 @@ impl<'a> TextObjective<'a> {
             micro_batches,
         }
     }
+
+    /// Σ of the weights of its tokens.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
 }
 
 impl Objective for TextObjective<'_> {

@@ -8,6 +8,7 @@ mod fisher;
 mod gaussian;
 mod golden;
 mod resume;
+mod shared;
 mod steps;
 
 use burn::module::{Module, Param};

@@ -8,7 +8,7 @@ use super::config::DrawPer;
 use super::refused;
 use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior, PosteriorError, Rotated, Rotation};
-use crate::train::{Objective, Optimizer, TrainError, Update};
+use crate::train::{Objective, Optimizer, OwnPart, TrainError, Update};
 
 /// IVON under the training contract.
 #[derive(Debug)]
@@ -113,6 +113,11 @@ impl IvonOptimizer {
 
     /// Observes all draws of a step.
     fn observe(&mut self, objective: &mut dyn Objective) -> Result<(), TrainError> {
+        if self.draw_per == DrawPer::MicroBatch
+            && let Some(part) = objective.own_part()
+        {
+            return self.observe_part(part);
+        }
         let mut number = 0;
         for _ in 0..self.optimizer.config().mc_samples {
             let mut draw = self.draw()?;
@@ -133,6 +138,43 @@ impl IvonOptimizer {
                 .observe_accumulated(draw)
                 .map_err(|error| self.failed(error))?;
             number += 1;
+        }
+        Ok(())
+    }
+}
+
+impl IvonOptimizer {
+    /// Observes this rank's micro-batches of a step, each at a draw of its own, and adds up what all
+    /// ranks have observed: the draws, numbered through all micro-batches, are those of one process.
+    fn observe_part(&mut self, mut part: OwnPart<'_>) -> Result<(), TrainError> {
+        let observed = self.observe_own(&mut part);
+        if observed.is_err() {
+            self.optimizer.discard();
+        }
+        let mut numbers = self.optimizer.observed();
+        let summed = part.team.sum_step(&mut numbers, observed.is_err());
+        observed?;
+        summed?;
+        let taken_over = self.optimizer.observe_sum(&numbers);
+        taken_over.map_err(|error| self.failed(error))
+    }
+
+    fn observe_own(&mut self, part: &mut OwnPart<'_>) -> Result<(), TrainError> {
+        for sample in 0..self.optimizer.config().mc_samples as u64 {
+            for micro_batch in 0..part.objective.micro_batches() {
+                let number = sample * part.of + part.first + micro_batch as u64;
+                let mut draw = match self.no_noise {
+                    true => self.draw()?,
+                    false => self.optimizer.draw_numbered(number),
+                };
+                let evidence = part
+                    .objective
+                    .evaluate(draw.module(), micro_batch, number)?;
+                let weight = part.objective.share(micro_batch) * part.weight;
+                draw.accumulate(evidence.loss, evidence.gradients, weight)
+                    .and_then(|()| self.optimizer.observe_accumulated(draw))
+                    .map_err(|error| self.failed(error))?;
+            }
         }
         Ok(())
     }
