@@ -2,7 +2,7 @@
 //! people.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 
 use ivon_lora::answer::AnswerError;
 use ivon_lora::bundle::BundleError;
@@ -19,7 +19,7 @@ use ivon_lora_lab::compare::CompareError;
 use ivon_lora_lab::study::StudyError;
 use ivon_lora_serve::ServeError;
 
-use crate::names;
+use crate::{colour, names};
 
 /// The exit code of the program; docs/commands.md has the same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,12 @@ impl CliError {
             hint: hint.into(),
             exit: Exit::Usage,
         }
+    }
+
+    /// Writes it to standard error.
+    pub fn show(&self) {
+        let text = colour::error(&self.to_string());
+        let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
 

@@ -13,11 +13,11 @@ mod args;
 mod usage;
 mod resolve;
 mod render;
+mod ranks;
 mod commands;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,11 +65,7 @@ fn code(exit: Exit) -> ExitCode {
 }
 
 fn report(error: &CliError) -> ExitCode {
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "{}",
-        colour::error(&error.to_string())
-    );
+    error.show();
     code(error.exit)
 }
 

@@ -7,6 +7,7 @@ use ivon_lora::answer::{EvaluationReport, RunReport};
 use ivon_lora::files;
 use ivon_lora::method::Method;
 use ivon_lora::metrics::{Scores, score_table};
+use ivon_lora::ranks::Alone;
 use ivon_lora::run::RunConfig;
 use ivon_lora_toy as toy;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
         screen.note(format!("{} → {}", title(config), out.display()));
         // If the first run was interrupted, the second has not started yet.
         let resume = args.resume && out.join("checkpoints").exists();
-        let trained = carry_out(config, resume, &mut screen, signals)?;
+        let trained = carry_out(config, resume, &Alone, &mut screen, signals)?;
         values.push(value(&trained));
         let report = trained.report.and_then(RunReport::choices);
         reports.extend(report.map(|report| (title(config), report)));

@@ -1,13 +1,15 @@
 //! `train`: passes a resolved run to the library, shows its events, and prints its scores.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ivon_lora::run::{self, RunConfig, TrainedRun};
 
 use super::training::{carry_out, dry_run, value};
 use super::{detect_task, prepare, toy};
-use crate::args::TrainArgs;
+use crate::args::{ScreenArgs, TrainArgs};
 use crate::exit::{CliError, Failure};
+use crate::ranks::{RunRanks, abort};
 use crate::render::Screen;
 use crate::resolve::{self, ResolvedRun};
 use crate::signals::Signals;
@@ -29,17 +31,55 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
             default_out(&config.data.task, config.optimizer.name(), config.seed)
         });
     }
-    if is_toy {
-        return toy::run(args, signals);
-    }
-    if args.dry_run {
+    if args.dry_run && !is_toy {
         return dry_run(&config);
     }
+    let ranks = RunRanks::started(signals)?;
+    if is_toy {
+        check_alone(&ranks)?;
+        return toy::run(args, signals);
+    }
     prepare(&config.model.device, config.model.threads)?;
-    let mut screen = Screen::new(args.screen);
+    let mut screen = Screen::new(match ranks.speaks() {
+        true => args.screen,
+        false => ScreenArgs {
+            quiet: true,
+            json: false,
+        },
+    });
     notes.into_iter().for_each(|note| screen.note(note));
-    let trained = carry_out(&config, args.resume, &mut screen, signals)?;
-    screen.result("trained", &text(&trained), &value(&trained))
+    let trained = carry_out(&config, args.resume, &*ranks, &mut screen, signals);
+    let trained = trained.map_err(|failure| ended_for_all(&ranks, failure))?;
+    match ranks.speaks() {
+        true => screen.result("trained", &text(&trained), &value(&trained)),
+        false => Ok(()),
+    }
+}
+
+/// The built-in example is too small to be divided.
+fn check_alone(ranks: &RunRanks) -> Result<(), CliError> {
+    match ranks.size() {
+        1 => Ok(()),
+        size => Err(CliError::usage(
+            format!("the built-in example is trained by one process, but {size} were started"),
+            Some("name `--model` and `--data`".into()),
+        )),
+    }
+}
+
+/// How long another rank leaves it to the first one to say what has failed, if all know of it.
+const LEFT_TO_THE_FIRST: Duration = Duration::from_secs(1);
+
+/// The failure of a rank, after which no other one may wait for it: said, and all processes ended.
+fn ended_for_all(ranks: &RunRanks, failure: Failure) -> Failure {
+    if let (true, Failure::Error(error)) = (ranks.size() > 1, &failure) {
+        if !ranks.speaks() {
+            std::thread::sleep(LEFT_TO_THE_FIRST);
+        }
+        error.show();
+        abort(error.exit);
+    }
+    failure
 }
 
 /// What is printed after a run.

@@ -1,6 +1,7 @@
 //! Trains a resolved run, shows its events, and writes its page.
 
 use ivon_lora::files;
+use ivon_lora::ranks::Ranks;
 use ivon_lora::run::{self, RunConfig, TrainedRun};
 use ivon_lora::train::Outcome;
 use ivon_lora::watch::Event;
@@ -30,10 +31,11 @@ pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
 pub fn carry_out(
     config: &RunConfig,
     resume: bool,
+    ranks: &dyn Ranks,
     screen: &mut Screen,
     signals: &Signals,
 ) -> Result<TrainedRun, Failure> {
-    let trained = run::train(config, resume, &mut |event| {
+    let trained = run::train_on_ranks(config, resume, ranks, &mut |event| {
         screen.show(&event) && signals.go_on()
     });
     screen.close();
@@ -45,6 +47,9 @@ pub fn carry_out(
             trained.folder.display()
         ));
         return Err(stop(signals));
+    }
+    if ranks.rank() > 0 {
+        return Ok(trained);
     }
     let page = trained.folder.join(report::FILE);
     files::write_bytes(
