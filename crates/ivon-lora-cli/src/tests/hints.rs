@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 27] = [
+const BEGINNINGS: [&str; 28] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
