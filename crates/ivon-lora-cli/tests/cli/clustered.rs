@@ -352,7 +352,7 @@ fn the_runs_that_are_left_are_written_for_each_scheduler() {
     for (scheduler, file, part) in [
         ("slurm", "slurm.sh", "submit --array=0-1 "),
         ("kubernetes", "kubernetes.yaml", "completions: 6\n"),
-        ("ray", "ray.py", "(\"cells/films/tfb/2\", "),
+        ("ray", "on_ray.py", "(\"cells/films/tfb/2\", "),
     ] {
         let written = place.run(&format!("{COMMAND} --submit {scheduler}")).ok();
         assert!(

@@ -39,7 +39,8 @@ impl Scheduler {
         match self {
             Self::Slurm => "slurm.sh",
             Self::Kubernetes => "kubernetes.yaml",
-            Self::Ray => "ray.py",
+            // A file named `ray` would be what it imports.
+            Self::Ray => "on_ray.py",
         }
     }
 
