@@ -22,6 +22,11 @@ mod shared;
 #[doc = include_str!("../docs/choosing-the-settings.md")]
 pub mod choosing_the_settings {}
 
+/// The code of the guide's page, as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/burn-model.md")]
+mod guide {}
+
 #[cfg(test)]
 mod tests;
 

@@ -88,7 +88,12 @@ impl Place {
             )
             .unwrap();
         }
-        let vocabulary: serde_json::Map<String, Value> = WORDS
+        self.add_tokenizer(name, &WORDS);
+    }
+
+    /// A tokenizer of whole words for a model; the first stands for all others.
+    pub fn add_tokenizer(&self, model: &str, words: &[&str]) {
+        let vocabulary: serde_json::Map<String, Value> = words
             .iter()
             .enumerate()
             .map(|(id, word)| (word.to_string(), json!(id)))
@@ -96,9 +101,9 @@ impl Place {
         let tokenizer = json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
             "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-            "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" },
+            "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": words[0] },
         });
-        self.write(&format!("{name}/tokenizer.json"), &tokenizer.to_string());
+        self.write(&format!("{model}/tokenizer.json"), &tokenizer.to_string());
     }
 
     /// The program with arguments, in this folder, isolated from the user's own settings.

@@ -12,6 +12,7 @@ mod shifted;
 mod shown;
 mod signals;
 mod exported;
+mod guide;
 mod ranked;
 mod texts;
 mod usage;
