@@ -109,7 +109,9 @@ impl Coverage {
 
     /// The middle 90 % of the shares of answered rows.
     pub fn range(&self) -> [f64; 2] {
-        [0.05, 0.95].map(|share| quantile(&self.answered, share))
+        let mut answered = self.answered.clone();
+        answered.sort_by(f64::total_cmp);
+        [0.05, 0.95].map(|share| quantile(&answered, share))
     }
 }
 
@@ -159,6 +161,8 @@ mod tests {
         assert!((0.38..of_poor + 0.02).contains(&poor.mean_answered()));
         assert!(good.mean_error() < 0.05 && good.above <= 12, "{good:?}");
         assert_eq!(good.without, 0);
+        let [low, high] = good.range();
+        assert!(low < good.mean_answered() && good.mean_answered() < high);
     }
 
     #[test]

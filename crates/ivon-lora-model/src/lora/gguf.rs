@@ -42,7 +42,7 @@ pub fn write_gguf_adapter(
     writer.set("adapter.lora.alpha", Metadata::F32(alpha as f32));
     let mut tensors = BTreeMap::new();
     for pair in portable_pairs(adapter, FORMAT)? {
-        let named = decoder.in_gguf(&pair.path.tensor("weight"));
+        let named = decoder.in_gguf(pair.path);
         let (name, order) = named.ok_or_else(|| refused("a layer without a name there"))?;
         let [a, b] = in_order(pair, alpha, order);
         tensors.insert(format!("{name}.lora_a"), a);
@@ -92,7 +92,7 @@ pub fn read_gguf_adapter(
     let mut unread: BTreeSet<&str> = file.tensors().keys().map(String::as_str).collect();
     let mut pairs = Vec::new();
     for (path, _) in decoder.linears() {
-        let Some((name, order)) = decoder.in_gguf(&path.tensor("weight")) else {
+        let Some((name, order)) = decoder.in_gguf(path) else {
             continue;
         };
         let [a, b] = ["lora_a", "lora_b"].map(|part| format!("{name}.{part}"));

@@ -110,7 +110,7 @@ fn deltas(
                 .map(|magnitudes| read(magnitudes.val()))
                 .transpose()?,
         };
-        let named = checkpoint.config().in_gguf(&name);
+        let named = checkpoint.config().in_gguf(path);
         let (name, order) = named.ok_or_else(|| refused("a layer without a name there"))?;
         deltas.insert(name, OrderedDelta { delta, order });
     }

@@ -22,8 +22,8 @@ pub struct Family {
     pub architecture: &'static str,
     /// Its GGUF files; none if they use another family's name, or there are none.
     pub gguf: Option<Gguf>,
-    /// Whether its GGUF files are those of a Llama.
-    pub is_llama_in_gguf: bool,
+    /// The family whose name its GGUF files have, if it is another one.
+    pub named_in_gguf: Option<&'static str>,
     /// Tensors outside the layers: the module's name in GGUF, and in Hugging Face.
     pub tensors: &'static [(&'static str, &'static str)],
     /// Tensors of a layer: the module's name in GGUF, and in Hugging Face; or the tensor's, where

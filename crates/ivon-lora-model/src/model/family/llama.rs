@@ -24,7 +24,7 @@ pub(super) const LLAMA: Family = Family {
         translate,
         change: interleaved_heads,
     }),
-    is_llama_in_gguf: false,
+    named_in_gguf: None,
     tensors: TENSORS,
     layer_tensors: LAYER_TENSORS,
     renamed: &[],

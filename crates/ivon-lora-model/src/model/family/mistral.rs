@@ -8,7 +8,7 @@ pub(super) const MISTRAL: Family = Family {
     model_type: "mistral",
     architecture: "MistralForCausalLM",
     gguf: None,
-    is_llama_in_gguf: true,
+    named_in_gguf: Some("llama"),
     max_position_embeddings: 131_072,
     num_key_value_heads: Some(8),
     windows: Windows::EveryLayer,

@@ -62,7 +62,7 @@ impl Family {
     }
 
     /// The family with which the others are compared.
-    pub fn llama() -> &'static Self {
+    fn llama() -> &'static Self {
         &FAMILIES[0]
     }
 

@@ -14,8 +14,8 @@ use crate::model::mlp::{Gate, Mlp};
 pub(super) const OLMO3: Family = Family {
     model_type: "olmo3",
     architecture: "Olmo3ForCausalLM",
-    // Its files have OLMo 2's name.
     gguf: None,
+    named_in_gguf: Some("olmo2"),
     read,
     rope_theta: 500_000.0,
     ..OLMO2

@@ -24,6 +24,7 @@ use super::config::DecoderConfig;
 use super::encoding::Encoding;
 use super::error::ModelError;
 use super::family::{Family, Gguf};
+use super::projection::{LinearPath, MODEL};
 use super::tensor::{RawTensor, StoredTensor};
 
 /// The ends of the names of convolutions' kernels.
@@ -139,8 +140,8 @@ impl GgufCheckpoint {
 impl DecoderConfig {
     fn gguf(&self) -> Option<Gguf> {
         let family = self.family();
-        let of_llama = family.is_llama_in_gguf.then(|| Family::llama().gguf);
-        family.gguf.or(of_llama.flatten())
+        let other = family.named_in_gguf.and_then(Family::of_gguf);
+        family.gguf.or_else(|| other?.gguf)
     }
 
     /// Its `general.architecture` in GGUF files; none if llama.cpp's converter does not know it.
@@ -148,10 +149,12 @@ impl DecoderConfig {
         self.gguf()?.architectures.first().copied()
     }
 
-    /// The name of a tensor in its GGUF files, and where they have its rows and columns.
-    pub(crate) fn in_gguf(&self, hugging_face: &str) -> Option<(String, Order)> {
-        let change = (self.gguf()?.change)(self, hugging_face);
-        Some((self.family().to_gguf(hugging_face)?, change.order))
+    /// The name of a linear layer's weight in its GGUF files, and where they have its rows and columns.
+    pub(crate) fn in_gguf(&self, path: LinearPath) -> Option<(String, Order)> {
+        // The file has the decoder alone, wherever a multimodal model has it.
+        let name = format!("{MODEL}.{path}.weight");
+        let change = (self.gguf()?.change)(self, &name);
+        Some((self.family().to_gguf(&name)?, change.order))
     }
 }
 
