@@ -4,6 +4,8 @@
     ivon-lora sample --adapter RUN --draws 3 --format gguf --out draws
     ivon-lora predict --adapter RUN --data ROWS --samples 3 --include-text --eval-limit 20 > predictions.jsonl
     python bench/llama_check.py models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf predictions.jsonl a.gguf draws/*.gguf
+    ivon-lora merge --adapter RUN --out merged.gguf --precision f16
+    python bench/llama_check.py merged.gguf predictions.jsonl
 
 The base is written as f32 first, since llama.cpp rounds activations to 8 bits where the base is in blocks. Prints the largest
 difference of a choice's probability at the mean (with the first adapter), and averaged over the draws (the others).
@@ -47,10 +49,16 @@ def probabilities(base, adapter, rows):
     return np.array(found)
 
 
-base, predictions, adapter, *draws = sys.argv[1:]
+base, predictions, *adapters = sys.argv[1:]
 with open(predictions, encoding="utf-8") as lines:
     rows = [json.loads(line) for line in lines]
 ours = {key: np.array([row[key] for row in rows]) for key in ("probabilities_at_mean", "probabilities")}
+if not adapters:
+    # A merged model, as it lies in the file.
+    at_mean = probabilities(base, None, rows)
+    print(f"merged: {abs(at_mean - ours['probabilities_at_mean']).max():.2e} over {len(rows)} rows")
+    raise SystemExit
+adapter, *draws = adapters
 with tempfile.TemporaryDirectory() as folder:
     whole = os.path.join(folder, "base.gguf")
     as_f32(base, whole)
