@@ -159,6 +159,8 @@ def main():
     if args.rounds:
         results += measure(args, server, requests)
     if args.malformed:
+        # Buffers grow to what the largest batch needs once.
+        load(server, 16, 20, lambda number: write(number) if number % 4 == 0 else predict(number))
         before = server.memory()
         statuses = malformed(server, args.malformed, rows)
         results.append({"what": "malformed requests", "count": args.malformed, "statuses": statuses, "mb_before": round(before, 1), "mb_after": round(server.memory(), 1)})
