@@ -118,7 +118,9 @@ pub fn weights_hash(folder: &Path) -> Result<String, BundleError> {
             digest.update(format!("{key}={value};"));
         }
         for (name, matrix) in &stored.matrices {
-            digest.update(format!("{name}{:?}", matrix.shape));
+            digest.update(name);
+            let sides = matrix.shape.iter();
+            sides.for_each(|side| digest.update((*side as u64).to_le_bytes()));
             matrix
                 .values
                 .iter()
