@@ -9,13 +9,10 @@ use std::thread;
 
 use ivon_lora::answer::{
     AnswerOptions, Answerer, Base, BaseOptions, Generator, GeneratorOptions, RowOptions,
-    WritingPrompt, device_named,
+    WritingPrompt,
 };
-use ivon_lora::bundle::{BaseRecord, Bundle, PredictWith, SIDECAR_FORMAT, Sidecar};
 use ivon_lora::generate::WriteOptions;
-use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::model::Checkpoint;
-use ivon_lora::posterior::Gaussian;
 use ivon_lora_serve::{Limits, Models, ServedAdapter, Server};
 use ivon_lora_toy as toy;
 use serde_json::{Value, json};
@@ -35,39 +32,8 @@ impl Toy {
         let base = folder.path().join(toy::NAME);
         toy::write_model(&base).unwrap();
         let base = base.display().to_string();
-        let checkpoint = Checkpoint::open(&base).unwrap();
-        let lora = LoraConfig::default();
-        let device = device_named("cpu").unwrap();
-        let mean = Adapter::new(&lora, checkpoint.config(), 1, &device).unwrap();
-        let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
-        let sidecar = Sidecar {
-            format_version: SIDECAR_FORMAT,
-            program_version: "0".into(),
-            task: toy::task(),
-            answers: Vec::new(),
-            max_length: 64,
-            chat_template: false,
-            chat_template_text: None,
-            method: "ivon".into(),
-            method_files: Vec::new(),
-            scale: 1.0,
-            temperature: 1.0,
-            temperature_of_samples: 1.0,
-            samples: 3,
-            seed: 5,
-            predict_with: PredictWith::Samples,
-            calibration: None,
-            rows: None,
-            base: BaseRecord::new(
-                &base,
-                checkpoint.config(),
-                checkpoint.fingerprint().unwrap(),
-            ),
-        };
-        let posterior = Box::new(Gaussian::new(mean, variance).unwrap());
-        Bundle::of_run(posterior, lora, sidecar)
-            .write(&folder.path().join("adapter"), None)
-            .unwrap();
+        let adapter = folder.path().join("adapter");
+        toy::testing::write_untrained_adapter(&base, &adapter).unwrap();
         Self { folder, base }
     }
 

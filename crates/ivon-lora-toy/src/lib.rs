@@ -10,6 +10,8 @@
 pub mod world;
 pub mod text;
 pub mod questions;
+#[doc(hidden)]
+pub mod testing;
 
 use std::collections::BTreeMap;
 use std::path::Path;

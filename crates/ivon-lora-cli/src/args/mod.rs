@@ -50,7 +50,7 @@ pub use settings::{FlagValue, Group, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
 pub use train::TrainArgs;
-pub use writing::{AgreementArgs, WritingArgs};
+pub use writing::{AgreementArgs, BaseArgs, WritingArgs};
 
 /// The flags of the data settings.
 pub type DataFlags = SettingFlags<settings::Data>;

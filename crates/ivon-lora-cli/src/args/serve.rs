@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ScreenArgs;
+use super::{BaseArgs, ScreenArgs};
 
 /// Answer requests over HTTP
 ///
@@ -70,18 +70,8 @@ pub struct ServeArgs {
     /// Print a line for each request; never what is in it
     #[arg(long)]
     pub log_requests: bool,
-    /// How the base is kept: as-is, as it lies in the file; f32, bf16 or q8_0
-    #[arg(long, value_name = "HOW", default_value = "as-is")]
-    pub base_precision: String,
-    /// In which numbers products with the base's weights are computed: f32, or int8 on a CPU
-    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
-    pub compute: String,
-    /// cpu, cuda, rocm, metal, vulkan or wgpu
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: String,
-    /// CPU threads; all by default
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u32>,
+    #[command(flatten)]
+    pub base: BaseArgs,
     #[command(flatten)]
     pub screen: ScreenArgs,
 }

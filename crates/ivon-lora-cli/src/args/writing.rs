@@ -4,6 +4,23 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// How a base that stays in memory is kept, and where it is computed.
+#[derive(Debug, Args)]
+pub struct BaseArgs {
+    /// How the base is kept: as-is, as it lies in the file; f32, bf16 or q8_0
+    #[arg(long, value_name = "HOW", default_value = "as-is")]
+    pub base_precision: String,
+    /// In which numbers products with the base's weights are computed: f32, or int8 on a CPU
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
+    pub compute: String,
+    /// cpu, cuda, rocm, metal, vulkan or wgpu
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+    /// CPU threads; all by default
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u32>,
+}
+
 /// Which model writes, and how.
 #[derive(Debug, Args)]
 pub struct WritingArgs {
@@ -65,18 +82,8 @@ pub struct WritingArgs {
     /// A chat template in a file, in place of the model's
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
-    /// How the base is kept: as-is, as it lies in the file; f32, bf16 or q8_0
-    #[arg(long, value_name = "HOW", default_value = "as-is")]
-    pub base_precision: String,
-    /// In which numbers products with the base's weights are computed: f32, or int8 on a CPU
-    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
-    pub compute: String,
-    /// cpu, cuda, rocm, metal, vulkan or wgpu
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: String,
-    /// CPU threads; all by default
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u32>,
+    #[command(flatten)]
+    pub base: BaseArgs,
 }
 
 /// When several answers to one prompt agree.

@@ -117,27 +117,37 @@ enum Written {
     Gguf(Encoding),
 }
 
+/// The types of weights by name: in a GGUF file, and in a folder, if there too.
+const PRECISIONS: [(&str, Encoding, Option<Precision>); 5] = [
+    ("f32", Encoding::F32, Some(Precision::F32)),
+    ("f16", Encoding::F16, Some(Precision::F16)),
+    ("bf16", Encoding::BF16, Some(Precision::BF16)),
+    ("q8_0", Encoding::Q8_0, None),
+    ("q4_0", Encoding::Q4_0, None),
+];
+
 fn precision(name: &str, is_gguf: bool) -> Result<Written, CliError> {
-    let known = ["f32", "f16", "bf16", "q8_0", "q4_0"];
-    let known = match is_gguf {
-        true => &known[..],
-        false => &known[..3],
+    let known = || {
+        PRECISIONS
+            .into_iter()
+            .filter_map(|(name, encoding, precision)| {
+                let of_folder = precision.map(Written::Folder);
+                let written = if is_gguf {
+                    Some(Written::Gguf(encoding))
+                } else {
+                    of_folder
+                };
+                Some((name, written?))
+            })
     };
-    match (name, is_gguf) {
-        ("f32", false) => Ok(Written::Folder(Precision::F32)),
-        ("f16", false) => Ok(Written::Folder(Precision::F16)),
-        ("bf16", false) => Ok(Written::Folder(Precision::BF16)),
-        ("f32", true) => Ok(Written::Gguf(Encoding::F32)),
-        ("f16", true) => Ok(Written::Gguf(Encoding::F16)),
-        ("bf16", true) => Ok(Written::Gguf(Encoding::BF16)),
-        ("q8_0", true) => Ok(Written::Gguf(Encoding::Q8_0)),
-        ("q4_0", true) => Ok(Written::Gguf(Encoding::Q4_0)),
-        (other, _) => {
-            let listed: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-            let listed = listed.join(", ");
-            let message = format!("`--precision` is `{other}`, expected one of {listed}");
-            let hint = did_you_mean(other, known.iter().copied());
-            Err(CliError::usage(message, hint))
-        }
+    if let Some((_, written)) = known().find(|(known, _)| *known == name) {
+        return Ok(written);
     }
+    let listed: Vec<String> = known().map(|(name, _)| format!("`{name}`")).collect();
+    let listed = listed.join(", ");
+    let message = format!("`--precision` is `{name}`, expected one of {listed}");
+    Err(CliError::usage(
+        message,
+        did_you_mean(name, known().map(|(name, _)| name)),
+    ))
 }

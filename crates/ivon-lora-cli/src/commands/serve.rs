@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ivon_lora::answer::{Base, BaseOptions};
+use ivon_lora::answer::Base;
 use ivon_lora::model::Purpose;
 use ivon_lora_serve::{Limits, Log, LogLine, Models, ServedAdapter, Server};
 
-use super::writing::{compute, precision, wrong_flag};
-use super::{base_for, check_scale, fetch_adapter, open, prepare};
+use super::writing::{base_options, prepare_base, wrong_flag};
+use super::{base_for, check_scale, fetch_adapter, open};
 use crate::args::ServeArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
@@ -30,13 +30,8 @@ pub fn run(args: &ServeArgs, signals: &Signals) -> Result<(), Failure> {
     let limits = limits(args)?;
     check_scale(args.scale)?;
     let token = token(args.token_file.as_deref())?;
-    let base_options = BaseOptions {
-        device: args.device.clone(),
-        precision: precision(&args.base_precision)?,
-        compute: compute(&args.compute)?,
-        ..BaseOptions::default()
-    };
-    prepare(&args.device, args.threads.map(|threads| threads as usize))?;
+    let base_options = base_options(&args.base)?;
+    prepare_base(&args.base)?;
     let mut screen = Screen::new(args.screen);
     let adapters = adapters(args, &mut screen)?;
     let model = match adapters.first() {
@@ -71,14 +66,8 @@ fn limits(args: &ServeArgs) -> Result<Limits, CliError> {
         together: args.together,
         seconds: args.timeout,
     };
-    match limits.validate() {
-        Ok(()) => Ok(limits),
-        Err(error) if error.key == "together" => Err(CliError::usage(
-            "`--together` is 0, expected at least 1",
-            None,
-        )),
-        Err(error) => Err(wrong_flag(error)),
-    }
+    limits.validate().map_err(wrong_flag)?;
+    Ok(limits)
 }
 
 /// The adapters of the flags.

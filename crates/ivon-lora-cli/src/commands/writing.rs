@@ -11,7 +11,7 @@ use ivon_lora::settings::SettingError;
 use ivon_lora::watch::Event;
 
 use super::{base_for, check_scale, fetch_adapter, prepare, stopped};
-use crate::args::{AgreementArgs, WritingArgs};
+use crate::args::{AgreementArgs, BaseArgs, WritingArgs};
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
@@ -36,16 +36,18 @@ pub fn write_options(args: &WritingArgs, together: u32) -> Result<WriteOptions, 
         together: together as usize,
         ..WriteOptions::default()
     };
-    options.validate().map_err(wrong_flag)?;
+    options.validate().map_err(|mut error| {
+        if error.key == "together" {
+            error.key = "batch_size";
+        }
+        wrong_flag(error)
+    })?;
     Ok(options)
 }
 
 /// A setting that is out of range, by the name of its flag.
 pub fn wrong_flag(error: SettingError) -> CliError {
-    let key = match error.key {
-        "together" => "batch-size".into(),
-        key => key.replace('_', "-"),
-    };
+    let key = error.key.replace('_', "-");
     let message = format!("`--{key}` is {}, expected {}", error.found, error.expected);
     CliError::usage(message, None)
 }
@@ -77,12 +79,7 @@ fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOp
         ));
     }
     Ok(GeneratorOptions {
-        base: BaseOptions {
-            device: args.device.clone(),
-            precision: precision(&args.base_precision)?,
-            compute: compute(&args.compute)?,
-            ..BaseOptions::default()
-        },
+        base: base_options(&args.base)?,
         adapter: None,
         chat_template: match &args.chat_template {
             Some(path) => ChatSetting::File(path.clone()),
@@ -94,6 +91,27 @@ fn generator_options(args: &WritingArgs, request: Request) -> Result<GeneratorOp
         uncertainty: request.uncertainty,
         scoring_draws: None,
     })
+}
+
+/// How the base is kept and computed.
+///
+/// # Errors
+/// If a flag is none of its values.
+pub fn base_options(args: &BaseArgs) -> Result<BaseOptions, CliError> {
+    Ok(BaseOptions {
+        device: args.device.clone(),
+        precision: precision(&args.base_precision)?,
+        compute: compute(&args.compute)?,
+        ..BaseOptions::default()
+    })
+}
+
+/// Prepares the machine for the flags of a base.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_base(args: &BaseArgs) -> Result<(), CliError> {
+    prepare(&args.device, args.threads.map(|threads| threads as usize))
 }
 
 /// In which numbers products are computed, by the flag's value.
@@ -108,11 +126,7 @@ pub fn compute(name: &str) -> Result<Compute, CliError> {
     })
 }
 
-/// How the base is kept, by the flag's value.
-///
-/// # Errors
-/// If it is none of them.
-pub fn precision(name: &str) -> Result<BasePrecision, CliError> {
+fn precision(name: &str) -> Result<BasePrecision, CliError> {
     serde_json::from_value(name.into()).map_err(|_| {
         let names = ["as-is", "f32", "bf16", "q8_0"];
         let message = format!(
@@ -134,7 +148,7 @@ pub fn open(
     signals: &Signals,
 ) -> Result<Generator, Failure> {
     let mut options = generator_options(args, request)?;
-    prepare(&args.device, args.threads.map(|threads| threads as usize))?;
+    prepare_base(&args.base)?;
     let adapter = args.adapter.as_deref();
     let adapter = adapter
         .map(|named| fetch_adapter(named, screen))

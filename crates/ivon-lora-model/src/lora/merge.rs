@@ -22,7 +22,7 @@ use self::ends::Ends;
 pub use self::into_gguf::merge_into_gguf;
 use super::companions::Companions;
 use super::store::header;
-use super::{Adapter, HostMatrix, LoraError, Precision};
+use super::{Adapter, LoraError, Precision};
 use crate::files;
 use crate::model::StoredTensor;
 
@@ -205,16 +205,7 @@ fn deltas(
     }
     for (path, pair) in adapter.pairs() {
         let name = path.tensor("weight");
-        let magnitudes = pair.lora_magnitude_vector.as_ref();
-        let magnitudes = magnitudes
-            .map(|magnitudes| HostMatrix::read(&name, magnitudes.val()))
-            .transpose()?;
-        let delta = Delta::LowRank {
-            a: HostMatrix::read(&name, pair.lora_A.val())?,
-            b: HostMatrix::read(&name, pair.lora_B.val())?,
-            scaling: adapter.scaling.of(path) as f32,
-            magnitudes,
-        };
+        let delta = Delta::of_pair(adapter, path, pair, &name)?;
         check_delta(base, &names, &name, &delta)?;
         deltas.insert(name, delta);
     }

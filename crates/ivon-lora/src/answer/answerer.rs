@@ -64,10 +64,11 @@ impl Answerer {
         options: &AnswerOptions,
         watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
-        let folder = locate_adapter(adapter.as_ref(), watch)?;
+        let adapter = adapter.as_ref();
+        let folder = locate_adapter(adapter, watch)?;
         let checkpoint = open_checkpoint(base, watch)?;
         let base = Base::load(&checkpoint, &options.base)?;
-        Self::on(base, folder, options, watch)
+        Self::of(base, [adapter, &folder], options, watch)
     }
 
     /// Opens an adapter (its folder, its run's, or a hub name) on a base in memory, which several
@@ -83,8 +84,18 @@ impl Answerer {
     ) -> Result<Self, AnswerError> {
         let adapter = adapter.as_ref();
         let folder = locate_adapter(adapter, watch)?;
-        let bundle = Bundle::read(&folder, base.config(), base.device())?;
-        check_base_tables(&folder, bundle.posterior.mean(), |table, row, out| {
+        Self::of(base, [adapter, &folder], options, watch)
+    }
+
+    /// The adapter as it was named, and its folder, on a base.
+    fn of(
+        base: Base,
+        [adapter, folder]: [&Path; 2],
+        options: &AnswerOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, AnswerError> {
+        let bundle = Bundle::read(folder, base.config(), base.device())?;
+        check_base_tables(folder, bundle.posterior.mean(), |table, row, out| {
             base.network.table_row(table, row, out);
         })
         .map_err(BundleError::from)?;
@@ -99,7 +110,7 @@ impl Answerer {
             adapter: adapter.into(),
         })?;
         let decision = match options.decide {
-            true => decided::decision(&folder, &task, options, watch)?,
+            true => decided::decision(folder, &task, options, watch)?,
             false => None,
         };
         let opened = Self::new(base, bundle, task, options, watch)?;

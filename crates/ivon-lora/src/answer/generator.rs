@@ -37,6 +37,15 @@ pub struct GeneratorOptions {
     pub scoring_draws: Option<usize>,
 }
 
+impl GeneratorOptions {
+    /// The folder of the adapter, if there is one.
+    fn locate(&self, watch: Watch<'_>) -> Result<Option<PathBuf>, AnswerError> {
+        let named = self.adapter.as_deref();
+        let folder = named.map(|named| locate_adapter(named, watch));
+        Ok(folder.transpose()?)
+    }
+}
+
 /// The number of draws for scores where neither the options nor the run say another.
 const DRAWS: usize = 10;
 
@@ -69,10 +78,7 @@ impl Generator {
         options: &GeneratorOptions,
         watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
-        let folder = options.adapter.as_deref();
-        let folder = folder
-            .map(|folder| locate_adapter(folder, watch))
-            .transpose()?;
+        let folder = options.locate(watch)?;
         let checkpoint = open_checkpoint(base, watch)?;
         let base = Base::load(&checkpoint, &options.base)?;
         Self::of(base, folder, options, watch)
@@ -88,10 +94,7 @@ impl Generator {
         options: &GeneratorOptions,
         watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
-        let folder = options.adapter.as_deref();
-        let folder = folder
-            .map(|folder| locate_adapter(folder, watch))
-            .transpose()?;
+        let folder = options.locate(watch)?;
         Self::of(base, folder, options, watch)
     }
 

@@ -7,7 +7,7 @@ use super::decided::Deciding;
 use super::lines::PredictedRow;
 use super::prediction::{Details, Prediction, predictions};
 use super::rows::{Questions, RowOptions, RowSource};
-use crate::data::{self, EncodedSet, Example, Question};
+use crate::data::{self, Encoded, EncodedSet, Example, Question};
 use crate::metrics::LogProbabilities;
 use crate::predict::SetProbabilities;
 use crate::watch::{Event, Stage, Watch};
@@ -58,7 +58,7 @@ impl Answerer {
         for warning in self.left_out(&asked) {
             watch(Event::Warning(warning.into()));
         }
-        let evaluated = self.evaluated([&asked].into_iter(), watch)?;
+        let evaluated = self.evaluated(&asked.set.examples, watch)?;
         let answered = self.answered(asked, &evaluated)?;
         for warning in answered.warnings {
             watch(Event::Warning(warning.into()));
@@ -75,7 +75,8 @@ impl Answerer {
     ) -> Vec<Result<AnsweredRows, AnswerError>> {
         let requests = requests.into_iter();
         let asked: Vec<_> = requests.map(|request| self.asked(request, watch)).collect();
-        let together = self.evaluated(asked.iter().flatten(), watch);
+        let examples = asked.iter().flatten().flat_map(|asked| &asked.set.examples);
+        let together = self.evaluated(&examples.cloned().collect::<Vec<_>>(), watch);
         let mut from = 0;
         let answered = asked.into_iter().map(|asked| {
             let asked = asked?;
@@ -85,7 +86,7 @@ impl Answerer {
             let evaluated = match &together {
                 Ok(together) => part_of(together, part),
                 // One row may spoil the pass of all.
-                Err(_) => self.evaluated([&asked].into_iter(), watch)?,
+                Err(_) => self.evaluated(&asked.set.examples, watch)?,
             };
             let mut answered = self.answered(asked, &evaluated)?;
             answered.warnings.splice(0..0, left_out);
@@ -125,20 +126,16 @@ impl Answerer {
         said
     }
 
-    /// One pass over the examples of all sets.
-    fn evaluated<'a>(
+    /// One pass over these examples.
+    fn evaluated(
         &self,
-        asked: impl Iterator<Item = &'a AskedRows>,
+        examples: &[Encoded],
         watch: Watch<'_>,
     ) -> Result<SetProbabilities, AnswerError> {
-        let examples = asked.flat_map(|asked| asked.set.examples.clone());
-        let set = EncodedSet {
-            examples: examples.collect(),
-            ..EncodedSet::default()
-        };
-        match set.examples.is_empty() {
+        let predictor = self.predictor(self.options());
+        match examples.is_empty() {
             true => Ok(SetProbabilities::default()),
-            false => self.log_probabilities(&set, Stage::Predicting, watch),
+            false => Ok(predictor.evaluate_as(Stage::Predicting, examples, watch)?),
         }
     }
 

@@ -5,16 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::answerer::Answerer;
-use super::base::device_named;
 use super::options::AnswerOptions;
-use crate::bundle::{
-    BaseRecord, Bundle, DECISION_FORMAT, Decision, DecisionPredictions, Division, PredictWith,
-    SIDECAR_FORMAT, Sidecar,
-};
+use crate::bundle::{DECISION_FORMAT, Decision, DecisionPredictions, Division, PredictWith};
 use crate::decide::{Cutoff, DecisionScore, Limit, Promise, Rule, ThresholdRule};
-use crate::lora::{Adapter, LoraConfig};
-use crate::model::Checkpoint;
-use crate::posterior::Gaussian;
 use ivon_lora_toy as toy;
 
 pub const PROMPT: &str =
@@ -26,40 +19,8 @@ pub fn toy_folder() -> (tempfile::TempDir, String, PathBuf) {
     let base = folder.path().join(toy::NAME);
     toy::write_model(&base).unwrap();
     let base = base.display().to_string();
-    let checkpoint = Checkpoint::open(&base).unwrap();
-    let lora = LoraConfig::default();
-    let device = device_named("cpu").unwrap();
-    let mean = Adapter::new(&lora, checkpoint.config(), 1, &device).unwrap();
-    let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
-    let sidecar = Sidecar {
-        format_version: SIDECAR_FORMAT,
-        program_version: "0".into(),
-        task: toy::task(),
-        answers: Vec::new(),
-        max_length: 64,
-        chat_template: false,
-        chat_template_text: None,
-        method: "ivon".into(),
-        method_files: Vec::new(),
-        scale: 1.0,
-        temperature: 1.0,
-        temperature_of_samples: 1.0,
-        samples: 3,
-        seed: 5,
-        predict_with: PredictWith::Samples,
-        calibration: None,
-        rows: None,
-        base: BaseRecord::new(
-            &base,
-            checkpoint.config(),
-            checkpoint.fingerprint().unwrap(),
-        ),
-    };
     let adapter = folder.path().join("adapter");
-    let posterior = Box::new(Gaussian::new(mean, variance).unwrap());
-    Bundle::of_run(posterior, lora, sidecar)
-        .write(&adapter, None)
-        .unwrap();
+    toy::testing::write_untrained_adapter(&base, &adapter).unwrap();
     (folder, base, adapter)
 }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::lora::{AdaptedTable, Adapter, HostMatrix, LoraError, TableChange};
-use crate::model::Table;
+use crate::lora::{AdaptedTable, Adapter, HostMatrix, LoraError, LoraPair, TableChange};
+use crate::model::{LinearPath, Table};
 
 /// The change of a weight.
 pub enum Delta {
@@ -22,6 +22,25 @@ pub enum Delta {
 }
 
 impl Delta {
+    /// Of a linear layer; `name` is its weight's.
+    pub fn of_pair(
+        adapter: &Adapter,
+        path: LinearPath,
+        pair: &LoraPair,
+        name: &str,
+    ) -> Result<Self, LoraError> {
+        let read = |tensor: Tensor<2>| HostMatrix::read(name, tensor);
+        let magnitudes = pair.lora_magnitude_vector.as_ref();
+        Ok(Self::LowRank {
+            a: read(pair.lora_A.val())?,
+            b: read(pair.lora_B.val())?,
+            scaling: adapter.scaling.of(path) as f32,
+            magnitudes: magnitudes
+                .map(|magnitudes| read(magnitudes.val()))
+                .transpose()?,
+        })
+    }
+
     /// Of a table.
     pub fn of_table(
         adapter: &Adapter,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::MergeSummary;
 use super::delta::Delta;
-use crate::lora::{Adapter, HostMatrix, LoraError};
+use crate::lora::{Adapter, LoraError};
 use crate::model::gguf::quantize::quantize;
 use crate::model::gguf::{GgufFile, GgufWriter, Metadata, TensorEntry};
 use crate::model::{Change, Checkpoint, Encoding, Order, StoredTensor};
@@ -100,16 +100,7 @@ fn deltas(
     let mut deltas = BTreeMap::new();
     for (path, pair) in adapter.pairs() {
         let name = path.tensor("weight");
-        let read = |tensor| HostMatrix::read(&name, tensor);
-        let magnitudes = pair.lora_magnitude_vector.as_ref();
-        let delta = Delta::LowRank {
-            a: read(pair.lora_A.val())?,
-            b: read(pair.lora_B.val())?,
-            scaling: adapter.scaling.of(path) as f32,
-            magnitudes: magnitudes
-                .map(|magnitudes| read(magnitudes.val()))
-                .transpose()?,
-        };
+        let delta = Delta::of_pair(adapter, path, pair, &name)?;
         let named = checkpoint.config().in_gguf(path);
         let (name, order) = named.ok_or_else(|| refused("a layer without a name there"))?;
         deltas.insert(name, OrderedDelta { delta, order });
