@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ivon_lora::answer::AnswerError;
 use ivon_lora::generate::GenerateError;
-use ivon_lora::sentence::Sentence;
+use ivon_lora::sentence::{Sentence, sentence, setting};
 use ivon_lora::settings::SettingError;
 use serde_json::{Value, json};
 
@@ -43,9 +43,10 @@ impl ServeError {
         match self {
             Self::Answer(error) => error.hint(),
             Self::SameName { .. } => Some("give one of them a name of its own: NAME=FOLDER".into()),
-            Self::Listen { .. } => {
-                Some("is another program using this port? name another with `--port`".into())
-            }
+            Self::Listen { .. } => Some(sentence!(
+                "is another program using this port? name another with `{}`",
+                setting("port")
+            )),
             Self::Setting(_) | Self::Io(_) => None,
         }
     }
